@@ -1,0 +1,70 @@
+# `make help` lists the targets. Everything is installed into .venv, once; `make clean` starts over.
+# PYTHON=/path/to/python names the interpreter that makes .venv; ARGS=... is handed on to pytest or the benchmark.
+
+PYTHON ?=
+ARGS ?=
+# The interpreter that has the other libraries which the benchmark compares with.
+PEERS_PYTHON ?= .venv/bin/python
+
+VENV_PYTHON := .venv/bin/python
+RUNTIME := .venv/.installed
+DEV := .venv/.installed-dev
+PIP_INSTALL := $(VENV_PYTHON) -m pip install -qq --no-input --disable-pip-version-check --constraint constraints.txt
+
+export PYTHONNOUSERSITE := 1
+export PIP_USER := 0
+
+.DEFAULT_GOAL := help
+.PHONY: demo test test-all check bench help clean FORCE
+
+demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
+	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
+	.venv/bin/whet fine-tune examples/messages.csv --out "$$out" && \
+	echo && echo "whet predict $$out examples/new.csv, first lines:" && \
+	predictions=$$(.venv/bin/whet predict "$$out" examples/new.csv) && \
+	printf '%s\n' "$$predictions" | head -n 8
+
+test: $(DEV) ## Run the tests, except the slow ones
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest $(ARGS)
+
+test-all: $(DEV) ## Run all tests, the slow ones too
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -m "" $(ARGS)
+
+check: $(DEV) ## Check format, lint and types; changes nothing
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m mypy
+
+bench: $(RUNTIME) ## Measure quality against other libraries; name theirs with PEERS_PYTHON=
+	@$(VENV_PYTHON) benchmarks/quality.py --peers-python "$(PEERS_PYTHON)" $(ARGS)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+clean: ## Remove .venv, caches and builds; runs/ stays
+	@rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find src tests benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A stamp is written last, so an install that was stopped is taken up again by the next make.
+# torch goes first: as a dependency of another package it could come as a much larger build.
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo "Installing into .venv (first time: a few minutes)"
+	@$(NEW_VENV)
+	@$(PIP_INSTALL) torch
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	@echo "Installing the tools for tests and checks into .venv"
+	@$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+# An environment whose interpreter has gone is made again, whatever its stamps say.
+ifneq ($(shell test -x $(VENV_PYTHON) && echo yes),yes)
+$(RUNTIME): FORCE
+endif
+
+# The command that makes .venv: empty where .venv works, an error of one line where no Python can make it.
+NEW_VENV = $(if $(shell $(VENV_PYTHON) -m pip --version 2>/dev/null),,"$(call usable,$(FIND_PYTHON))" -m venv --clear .venv)
+FIND_PYTHON = $(shell sh scripts/find-python.sh "$(PYTHON)")
+usable = $(if $(filter error:,$(firstword $(1))),$(error $(wordlist 2,99,$(1))),$(1))

@@ -1,0 +1,36 @@
+"""whet: sharpen a pretrained model on your task."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from whet import errors
+from whet.plan.strategies import STRATEGIES, Strategy
+
+if TYPE_CHECKING:
+    from whet.runs.result import Run, load
+    from whet.runs.verbs import explain, fine_tune, resume, train
+
+_LATER = {
+    "Run": "whet.runs.result",
+    "explain": "whet.runs.verbs",
+    "fine_tune": "whet.runs.verbs",
+    "load": "whet.runs.result",
+    "resume": "whet.runs.verbs",
+    "train": "whet.runs.verbs",
+}
+"""What needs torch is imported when it is first used, so that `import whet` stays quick."""
+
+globals().update(STRATEGIES)
+__all__ = sorted([*_LATER, *STRATEGIES, "Strategy", "errors"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'whet' has no attribute {name!r}; it has: {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

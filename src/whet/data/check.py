@@ -1,0 +1,201 @@
+"""Checking rows before they are learnt from: which columns, which rows are left out and why, which labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from whet.data.read import Table
+from whet.errors import DataError, PathError
+
+TEXT_NAMES = ("text", "sentence", "message", "content", "review", "body", "comment", "question", "utterance", "query",
+              "description", "title", "document", "tweet", "input")  # fmt: skip
+LABEL_NAMES = ("label", "labels", "class", "category", "intent", "target", "sentiment", "topic", "tag", "emotion", "y",
+               "output", "answer")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows: text, label (empty where none was asked for) and where each stands in its source."""
+
+    name: str
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    lines: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, positions: list[int]) -> Rows:
+        return Rows(
+            self.name,
+            tuple(self.texts[p] for p in positions),
+            tuple(self.labels[p] for p in positions) if self.labels else (),
+            tuple(self.lines[p] for p in positions),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over texts and labels in order."""
+        digest = hashlib.sha256()
+        for values in (self.texts, self.labels):
+            for value in values:
+                raw = value.encode("utf-8", "surrogatepass")
+                digest.update(len(raw).to_bytes(8, "little") + raw)
+        return digest.hexdigest()
+
+
+@dataclass
+class Findings:
+    """What was seen while the rows were read and checked. Nothing is left out without being counted here."""
+
+    notes: list[str] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that hold texts and labels; `label` is None for rows to predict."""
+
+    text: str
+    label: str | None
+
+
+def find_columns(table: Table, text: str | None, label: str | None, *, labelled: bool = True) -> tuple[Columns, list[str]]:
+    """The columns to use: those asked for, else recognised by name, else by content. The guesses come as notes.
+
+    Raises `PathError` when an asked column is not there, `DataError` when none can be recognised.
+    """
+    notes = []
+    for name, option in ((text, "text"), (label, "label")):
+        if name is not None and (option == "text" or labelled):
+            table.column(name, option)
+    if labelled and label is None:
+        label = _named(table, LABEL_NAMES, without=text) or _few_values(table, without=text)
+        if label is None:
+            raise DataError(
+                f"{table.name}: no column looks like labels (columns: {', '.join(table.columns)}). Choose one with --label NAME."
+            )
+        notes.append(f"label column: {label}")
+    if text is None:
+        text = _named(table, TEXT_NAMES, without=label) or _longest(table, without=label)
+        if text is None:
+            raise DataError(
+                f"{table.name}: no column looks like texts (columns: {', '.join(table.columns)}). Choose one with --text NAME."
+            )
+        notes.append(f"text column: {text}")
+    if text == label:
+        raise PathError(f"--text and --label both name the column {text!r}")
+    return Columns(text, label if labelled else None), notes
+
+
+def _named(table: Table, names: tuple[str, ...], without: str | None) -> str | None:
+    by_lower = {name.lower(): name for name in reversed(list(table.columns)) if name != without}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def _few_values(table: Table, without: str | None) -> str | None:
+    """The column whose values repeat most: at most a fifth as many values as rows."""
+    distinct = {
+        name: len({str(value) for value in values}) for name, values in table.columns.items() if name != without
+    }
+    likely = {name: count for name, count in distinct.items() if 1 < count <= max(2, len(table) / 5)}
+    return min(likely, key=lambda name: likely[name], default=None)
+
+
+def _longest(table: Table, without: str | None) -> str | None:
+    sizes = {
+        name: sum(len(value) for value in values if isinstance(value, str)) / len(table)
+        for name, values in table.columns.items()
+        if name != without
+    }
+    best = max(sizes, key=lambda name: sizes[name], default=None)
+    return best if best is not None and sizes[best] > 0 else None
+
+
+def check(table: Table, columns: Columns, findings: Findings, *, clean_labels: bool = False) -> Rows:
+    """The rows that can be used. Others are counted in `findings.dropped` by reason.
+
+    Labels lose spaces around them. Raises `DataError` where labels differ only in case or inner spaces
+    (unless `clean_labels`, which merges them into the most frequent spelling), where nothing is left,
+    and where the texts are numbers.
+    """
+    findings.notes += table.notes
+    findings.dropped.update(table.dropped)
+    texts, labels, lines = [], [], []
+    every_label = table.columns[columns.label] if columns.label is not None else [""] * len(table)
+    for line, value, label in zip(table.lines, table.columns[columns.text], every_label, strict=True):
+        text = "" if value is None else str(value)
+        if not text.strip():
+            findings.dropped["empty text"] += 1
+        elif columns.label is not None and not _label(label):
+            findings.dropped["no label"] += 1
+        else:
+            texts.append(text)
+            labels.append(_label(label))
+            lines.append(line)
+    if not texts:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in findings.dropped.items())
+        raise DataError(f"{table.name}: no row can be used ({reasons or 'it holds none'})")
+    if sum(_is_number(text) for text in texts) > len(texts) / 2:
+        raise DataError(
+            f"{table.name}: the text column {columns.text!r} holds numbers, not texts "
+            f"(columns: {', '.join(table.columns)}). Choose the column of the texts with --text NAME."
+        )
+    if columns.label is None:
+        return Rows(table.name, tuple(texts), (), tuple(lines))
+    if clean_labels:
+        labels = _merged(labels, findings)
+    else:
+        _refuse_variants(table.name, labels)
+    return Rows(table.name, tuple(texts), tuple(labels), tuple(lines))
+
+
+def _label(value: Any) -> str:
+    """A label as text: whole numbers without a decimal part, as a spreadsheet shows them."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.strip().replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _variants(labels: list[str]) -> dict[str, Counter[str]]:
+    spellings: dict[str, Counter[str]] = {}
+    for label in labels:
+        spellings.setdefault(" ".join(label.casefold().split()), Counter())[label] += 1
+    return {key: counts for key, counts in spellings.items() if len(counts) > 1}
+
+
+def _refuse_variants(name: str, labels: list[str]) -> None:
+    variants = _variants(labels)
+    if variants:
+        shown = [
+            " and ".join(f"{label!r} ({count} rows)" for label, count in counts.most_common())
+            for counts in list(variants.values())[:3]
+        ]
+        more = f" and {len(variants) - 3} more" if len(variants) > 3 else ""
+        raise DataError(
+            f"{name}: labels differ only in case or spaces: {'; '.join(shown)}{more}. "
+            "Correct the file, or pass --clean-labels to merge each into its most frequent spelling."
+        )
+
+
+def _merged(labels: list[str], findings: Findings) -> list[str]:
+    variants = _variants(labels)
+    best = {key: counts.most_common(1)[0][0] for key, counts in variants.items()}
+    merged = [best.get(" ".join(label.casefold().split()), label) for label in labels]
+    changed = sum(old != new for old, new in zip(labels, merged, strict=True))
+    if changed:
+        findings.notes.append(f"{changed} labels were merged into their most frequent spelling")
+    return merged

@@ -1,0 +1,154 @@
+"""Training, validation and test rows: given files as they are, else a stratified seeded split of the rows."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from whet.data.check import Columns, Findings, Rows, check, find_columns
+from whet.data.read import Table, read
+from whet.errors import DataError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three parts, the labels in their order, and what was found on the way. `test` may be empty."""
+
+    train: Rows
+    valid: Rows
+    test: Rows
+    labels: tuple[str, ...]
+    columns: Columns
+    findings: Findings
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {part: getattr(self, part).fingerprint for part in ("train", "valid", "test")}
+
+
+def prepare(
+    source: Any,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    valid: float | str = 0.15,
+    test: float | str = 0.15,
+    clean_labels: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Read, check and split. Shares are of the rows of `source`; files are used as given.
+
+    Raises `DataError` or `PathError` where the rows cannot be learnt from.
+    """
+    findings = Findings()
+    table = read(source)
+    columns, notes = find_columns(table, text, label)
+    findings.notes += notes
+    train = check(table, columns, findings, clean_labels=clean_labels)
+    parts: dict[str, Rows] = {}
+    for name, given in (("test", test), ("valid", valid)):
+        if isinstance(given, str):
+            parts[name] = _given(read(given), columns, findings, clean_labels)
+    shares = {name: share for name, share in (("test", test), ("valid", valid)) if isinstance(share, float | int)}
+    _refuse_too_little(train, shares)
+    train, made = split(train, shares, seed)
+    parts.update(made)
+    labels = tuple(sorted(set(train.labels), key=_by_number))
+    for name in ("valid", "test"):
+        _refuse_unknown(parts[name], labels)
+    if not len(parts["valid"]):
+        raise DataError("there are no validation rows: give --valid a file or a share, for example 0.15")
+    _report_overlap(findings, {"train": train, **parts})
+    _report_small(findings, train)
+    return Dataset(train, parts["valid"], parts["test"], labels, columns, findings)
+
+
+def _by_number(label: str) -> tuple[int, float, str]:
+    """Labels that are numbers in the order of the numbers, others by letter."""
+    return (0, float(label), label) if label.lstrip("-").isdigit() else (1, 0.0, label)
+
+
+def _given(table: Table, columns: Columns, findings: Findings, clean_labels: bool) -> Rows:
+    own, notes = find_columns(table, columns.text, columns.label)
+    findings.notes += notes
+    return check(table, own, findings, clean_labels=clean_labels)
+
+
+def _refuse_too_little(rows: Rows, shares: dict[str, float]) -> None:
+    counts = Counter(rows.labels)
+    if len(counts) < 2:
+        only = next(iter(counts))
+        raise DataError(
+            f"{rows.name}: every row has the label {only!r}; two or more different labels are needed. "
+            "Is --label the right column?"
+        )
+    if len(counts) > len(rows) / 2 and len(rows) >= 10:
+        raise DataError(
+            f"{rows.name}: {len(counts)} different labels in {len(rows)} rows; most occur once. "
+            "Is --label the right column?"
+        )
+    if sum(shares.values()) >= 1:
+        raise DataError(f"the shares for {' and '.join(shares)} leave no rows to train on")
+    if shares and len(rows) < 4:
+        raise DataError(f"{rows.name}: {len(rows)} rows are too few to divide; give --valid and --test as files")
+
+
+def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[str, Rows]]:
+    """Take the given shares out of the rows: stratified by label, seeded, equal texts kept on one side.
+
+    Every label keeps at least one row for training; a label with too few rows may miss a part. Each share
+    gives at least one row unless it is 0. Returns what is left and the parts, rows in their given order.
+    """
+    chance = random.Random(f"whet split {seed}")
+    same: dict[str, list[int]] = defaultdict(list)
+    for position, text in enumerate(rows.texts):
+        same[" ".join(text.casefold().split())].append(position)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    for positions in same.values():
+        by_label[rows.labels[positions[0]]].append(positions)
+    taken: dict[str, list[int]] = {name: [] for name in shares}
+    owed = dict.fromkeys(shares, 0.0)
+    for label in sorted(by_label):
+        bunches = by_label[label]
+        chance.shuffle(bunches)
+        size = sum(len(bunch) for bunch in bunches)
+        for name, share in shares.items():
+            # What rounding kept back from one label is owed by the next, so that the part reaches its size.
+            owed[name] += share * size
+            while owed[name] >= 0.5 and len(bunches) > 1:
+                bunch = bunches.pop()
+                taken[name] += bunch
+                owed[name] -= len(bunch)
+    out = {position for positions in taken.values() for position in positions}
+    left = rows.take([position for position in range(len(rows)) if position not in out])
+    return left, {name: rows.take(sorted(positions)) for name, positions in taken.items()}
+
+
+def _refuse_unknown(part: Rows, labels: tuple[str, ...]) -> None:
+    for line, label in zip(part.lines, part.labels, strict=True):
+        if label not in labels:
+            raise DataError(
+                f"unknown label {label!r} ({part.name}, row {line}): it does not occur in the training rows; "
+                f"{did_you_mean(label, labels)}"
+            )
+
+
+def _report_overlap(findings: Findings, parts: dict[str, Rows]) -> None:
+    keys = {name: {" ".join(text.casefold().split()) for text in rows.texts} for name, rows in parts.items()}
+    for left, right in (("train", "test"), ("train", "valid"), ("valid", "test")):
+        both = keys[left] & keys[right]
+        if both:
+            example = min(both, key=len)[:60]
+            findings.notes.append(
+                f"{len(both)} texts stand in both {left} and {right} (for example {example!r}): "
+                "scores on them say little about new texts"
+            )
+
+
+def _report_small(findings: Findings, train: Rows) -> None:
+    few = {label: count for label, count in Counter(train.labels).items() if count < 5}
+    if few:
+        shown = ", ".join(f"{label} ({count})" for label, count in sorted(few.items(), key=lambda item: item[1])[:5])
+        findings.notes.append(f"{len(few)} labels have fewer than 5 training rows: {shown}")

@@ -1,0 +1,71 @@
+"""Tokenised rows in one flat array: read once, batched without a copy of what is not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whet.data.check import Rows
+
+STEP = 8
+"""Padded widths are multiples of this: few distinct shapes, each of which costs a processor a new kernel."""
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of all rows, flat; row r is `ids[starts[r]:starts[r + 1]]`.
+
+    `truncated` rows were longer than `max_length` tokens and lost `tokens_lost` in all.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    pad: int
+    max_length: int
+    truncated: int
+    tokens_lost: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.starts)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, rows x width, padded on the right to the next multiple of 8."""
+        lengths = self.lengths[rows]
+        places = np.arange(width_of(int(lengths.max())))
+        real = places[None, :] < lengths[:, None]
+        ids = np.full(real.shape, self.pad, dtype=np.int64)
+        ids[real] = self.ids[(self.starts[rows][:, None] + places[None, :])[real]]
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(real.astype(np.int64))}
+
+
+def width_of(length: int) -> int:
+    """The padded width of a row: its length rounded up to a multiple of 8. A function of the row alone."""
+    return -(-length // STEP) * STEP
+
+
+def tokenize(rows: Rows, tokenizer: Any, max_length: int) -> TokenStore:
+    """Tokenise all rows once. Those longer than `max_length` tokens are cut by the tokenizer's own rule, and counted."""
+    if not len(rows):
+        return TokenStore(np.zeros(0, np.int32), np.zeros(1, np.int64), 0, max_length, 0, 0)
+    quiet = {"add_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    encoded = tokenizer(list(rows.texts), truncation=False, **quiet)["input_ids"]
+    long = [number for number, ids in enumerate(encoded) if len(ids) > max_length]
+    lost = 0
+    if long:
+        cut = tokenizer([rows.texts[n] for n in long], truncation=True, max_length=max_length, **quiet)["input_ids"]
+        for number, ids in zip(long, cut, strict=True):
+            lost += len(encoded[number]) - len(ids)
+            encoded[number] = ids
+    # A text of nothing but characters that the tokenizer drops still needs one place to attend to.
+    encoded = [ids or [tokenizer.unk_token_id or tokenizer.pad_token_id] for ids in encoded]
+    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])]).astype(np.int64)
+    flat = np.fromiter((token for ids in encoded for token in ids), dtype=np.int32, count=int(starts[-1]))
+    return TokenStore(flat, starts, tokenizer.pad_token_id, max_length, len(long), lost)

@@ -1,0 +1,100 @@
+"""A model's outputs for rows, computed whole or from a boundary below which nothing moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from whet.data.store import TokenStore
+from whet.engine.batches import by_width
+from whet.engine.capture import States, capture
+from whet.engine.precision import products
+from whet.models.cut import Cut, find_cut
+from whet.models.heads import outputs_of
+from whet.plan.anatomy import Anatomy
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A cut, and the states that arrive at it for the rows of each store (by the store's identity)."""
+
+    cut: Cut
+    states: dict[int, States]
+
+
+class Forward:
+    """Runs a model on rows of a store. With a boundary, only what lies above it is computed."""
+
+    def __init__(self, model: nn.Module, place: PartialState, precision: str, token_budget: int) -> None:
+        self.model = model
+        self.place = place
+        self.device: torch.device = place.device
+        self.precision = precision
+        self.token_budget = token_budget
+        self.boundary: Boundary | None = None
+        self.model.to(self.device)
+
+    def __call__(self, store: TokenStore, rows: np.ndarray) -> Tensor:
+        """Outputs for some rows, fp32, rows first."""
+        with products(self.precision, self.device):
+            if self.boundary is None:
+                return outputs_of(self.model, self.inputs(store, rows))
+            cut = self.boundary.cut
+            state = self.boundary.states[id(store)].batch(rows, self.device)
+            return cut.above({} if cut.direct else self.inputs(store, rows), state)
+
+    def inputs(self, store: TokenStore, rows: np.ndarray) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in store.batch(rows).items()}
+
+    def cut_below(self, group: str, anatomy: Anatomy, stores: Sequence[TokenStore]) -> dict[str, Any] | None:
+        """Compute what lies below `group` for all rows, once. Returns what was captured, or None where the model
+        has to run whole."""
+        self.boundary = None
+        cut = find_cut(self.model, anatomy, group, self.inputs(stores[0], np.arange(min(4, len(stores[0])))))
+        if cut is None:
+            return None
+        begun = time.monotonic()
+        states = {id(s): capture(cut, s, self.token_budget, self.precision, self.device) for s in stores}
+        self.boundary = Boundary(cut, states)
+        return {
+            "before": group,
+            "rows": sum(len(store) for store in stores),
+            "megabytes": round(sum(state.megabytes for state in states.values()), 1),
+            "seconds": round(time.monotonic() - begun, 2),
+        }
+
+    def all(self, store: TokenStore) -> np.ndarray:
+        """Outputs for all rows in eval mode, in the rows' order, fp32; the work is shared out over processes."""
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        batches = by_width(store.lengths, self.token_budget)[self.place.process_index :: self.place.num_processes]
+        with torch.inference_mode():
+            own = [(rows, self(store, rows).cpu().numpy()) for rows in batches]
+        for module, mode in modes.items():
+            module.training = mode
+        found = gather_object(own) if self.place.num_processes > 1 else own
+        made = np.empty((len(store), found[0][1].shape[1] if found else 0), dtype=np.float32)
+        for rows, values in found:
+            made[rows] = values
+        return made
+
+
+def set_modes(model: nn.Module) -> None:
+    """Training mode for modules in which something moves, and for the layers without weights beside them; eval
+    mode elsewhere, so that what is frozen is deterministic. Batch-norm always uses its stored statistics."""
+    model.eval()
+    for name, module in model.named_modules():
+        owner = module
+        while name and not any(True for _ in owner.parameters()):
+            name = name.rpartition(".")[0]
+            owner = model.get_submodule(name)
+        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        module.training = any(p.requires_grad for p in owner.parameters()) and not batch_norm

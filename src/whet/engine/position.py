@@ -1,0 +1,50 @@
+"""Where a run stands: everything but weights and optimizer state that it needs to go on as if never stopped."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Best(BaseModel):
+    """A validation whose weights were kept: at which step of the run, in which phase, how good; `scores` has every metric."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    phase: int
+    score: float
+    loss: float
+    scores: dict[str, float] = {}
+
+    def beats(self, other: Best | None, lower_is_better: bool) -> bool:
+        """A better score, or an equal one with a lower validation loss."""
+        if other is None:
+            return True
+        sign = -1 if lower_is_better else 1
+        return (sign * self.score, -self.loss) > (sign * other.score, -other.loss)
+
+    @property
+    def folder(self) -> str:
+        return f"best-{self.step:06d}"
+
+
+class Position(BaseModel):
+    """`phase` and `step` say what comes next; `done` counts the steps of all phases.
+
+    `lengths` holds the steps of each phase entered so far; `ended` why each finished phase ended.
+    `losses` is (sum, steps) of the training loss since the last validation; `history` the step, training
+    and validation loss of each validation. `progress` is the length of progress.jsonl in bytes.
+    """
+
+    phase: int = 0
+    step: int = 0
+    done: int = 0
+    lengths: list[int] = []
+    ended: list[str] = []
+    best: Best | None = None
+    phase_best: Best | None = None
+    without_progress: int = 0
+    losses: tuple[float, int] = (0.0, 0)
+    history: list[tuple[int, float, float]] = []
+    progress: int = 0
+    seconds: float = 0.0

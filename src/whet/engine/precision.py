@@ -1,0 +1,55 @@
+"""The numbers that products are computed in, and the processor they are computed on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import psutil
+import torch
+from accelerate import PartialState
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """`bf16` or `fp32`: what was asked, or for `auto` bf16 where the processor multiplies in it."""
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+
+
+def products(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which matrix products run: bf16 with fp32 weights, norms and sums, or fp32 throughout."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def usable_threads() -> int:
+    """Physical cores that this process may use: its affinity and the container's share of processor time counted."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or allowed
+    return max(1, min(allowed, physical, _quota() or allowed))
+
+
+def _quota() -> int | None:
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as handle:
+            quota, period = handle.read().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, int(quota) // int(period))
+
+
+def processes() -> PartialState:
+    """This process's place among those started together (by accelerate launch or torchrun), and its device."""
+    return PartialState()
+
+
+def peak_memory_mb() -> float:
+    """The most resident memory that this process has held, in MiB."""
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

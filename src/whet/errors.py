@@ -1,0 +1,97 @@
+"""What can go wrong.
+
+    WhetError
+      UsageError          the call was wrong; exit code 2
+        SettingsError       an option's name or value (all wrong ones in one message)
+        StrategyError       a strategy's name or arguments, or one that the model does not allow
+        SelectionError      a selection of layers that finds nothing
+        LengthError         a length without a unit
+        PathError           a file, folder, model or column that is not there, or not ours to write
+      DataError           the rows cannot be learnt from; exit code 1
+      ModelError          the model cannot be loaded, divided or saved
+      TrainingError       the run had to stop
+        NonFiniteError      a loss or gradient that is not a number
+      RunError            the run folder does not allow what was asked
+      Interrupted         stopped by the person; the run can be resumed
+
+Whoever catches one of these prints its text and nothing else: each text says what was wrong, where,
+and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class WhetError(Exception):
+    """Base of all errors that whet raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(WhetError):
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    pass
+
+
+class StrategyError(UsageError):
+    pass
+
+
+class SelectionError(UsageError):
+    pass
+
+
+class LengthError(UsageError):
+    pass
+
+
+class PathError(UsageError):
+    pass
+
+
+class DataError(WhetError):
+    pass
+
+
+class ModelError(WhetError):
+    pass
+
+
+class TrainingError(WhetError):
+    pass
+
+
+class NonFiniteError(TrainingError):
+    pass
+
+
+class RunError(WhetError):
+    pass
+
+
+class Interrupted(WhetError):
+    exit_code = 130
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest known name as a question, or the list of names when none is near."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known are: {', '.join(names)}" if names else "there are none"
+
+
+@contextmanager
+def context(where: str) -> Iterator[None]:
+    """Add where it happened to any whet error on its way up, for layers that do not know their file."""
+    try:
+        yield
+    except WhetError as error:
+        raise type(error)(f"{where}: {error}") from error

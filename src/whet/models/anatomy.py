@@ -1,0 +1,170 @@
+"""Finding a model's anatomy from its module tree and one traced pass: no table of model names.
+
+The trunk is the one chain of like blocks in a `ModuleList` or `Sequential` that the rest hangs on. Where
+there is none, the children stand in call order; a flat `Sequential` is divided after each pooling layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whet.errors import ModelError
+from whet.plan.anatomy import HEAD, Anatomy, Group, Parameter
+
+Inputs = dict[str, Tensor]
+
+
+def anatomy_of(model: nn.Module, name: str, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor], new: Iterable[str]) -> Anatomy:
+    """The anatomy of `model`: `inputs` is a tiny batch for `forward`, `new` names the head's parameters.
+
+    Raises `ModelError` when the traced pass reaches no parameter.
+    """
+    order, used = _trace(model, inputs, forward)
+    owners = _owners(model)
+    head = {owners[id(parameter)][0] for n, parameter in model.named_parameters(remove_duplicate=False) if n in set(new)}
+    blocks = _trunk(model, order, head) or _children(model, order, head)
+    depth = _depths(model, order, blocks, head, owners)
+    groups: list[list[Parameter]] = [[] for _ in range(len(blocks) + 2)]
+    idle = []
+    for own, parameter in model.named_parameters():
+        value = Parameter(name=own, size=parameter.numel(), kind=_kind(model, own))
+        (groups[depth[own]] if own in used else idle).append(value)
+    if not any(groups):
+        raise ModelError(f"{name}: a forward pass reaches none of its parameters")
+    last = len(groups) - 1
+    entry = next((o for o in order if any(_below(p.name, o) for p in groups[last])), "")
+    names = ["embeddings", *(f"block {number}" for number in range(len(blocks))), HEAD]
+    kinds = ["embeddings", *["block"] * len(blocks), "head"]
+    entries = ["", *blocks, entry]
+    found = tuple(
+        Group(name=n, kind=k, entry=e, parameters=tuple(p))  # type: ignore[arg-type]
+        for n, k, e, p in zip(names, kinds, entries, groups, strict=True)
+        if p or k == "head"
+    )
+    config = getattr(model, "config", None) or getattr(getattr(model, "body", None), "config", None)
+    return Anatomy(model=name, groups=found, hidden_size=getattr(config, "hidden_size", None), idle=tuple(idle))
+
+
+def _trace(model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor]) -> tuple[list[str], set[str]]:
+    """Names of modules in the order of their first call, and the parameters that a gradient reaches."""
+    order: dict[str, None] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
+        for name, module in model.named_modules()
+    ]
+    training = model.training
+    model.eval()
+    try:
+        with torch.enable_grad():
+            forward(model, inputs).float().square().sum().backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(training)
+    used = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return list(order), used
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Tensor identity to all the names it goes by: more than one where weights are tied."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    return owners
+
+
+def _trunk(model: nn.Module, order: list[str], head: set[str]) -> list[str]:
+    """Names of the blocks of the outermost chain of like blocks, when there is one that outweighs the others."""
+    called = set(order)
+    chains: list[list[str]] = []
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) < 2:
+            continue
+        if any(_below(name, block) for chain in chains for block in chain):
+            continue
+        children = [f"{name}.{child}" if name else child for child, _ in module.named_children()]
+        like = len({type(child) for child in module}) == 1 and all(any(True for _ in c.parameters()) for c in module)
+        if like and all(child in called for child in children) and not any(_below(h, name) for h in head if name):
+            chains.append(children)
+    if not chains:
+        return []
+    sizes = [sum(_size(model, block) for block in chain) for chain in chains]
+    best = max(range(len(chains)), key=sizes.__getitem__)
+    return sorted(chains[best], key=order.index) if sizes[best] >= 0.8 * sum(sizes) else []
+
+
+def _children(model: nn.Module, order: list[str], head: set[str]) -> list[str]:
+    """Without a trunk: the children of the innermost module that holds nearly everything, in call order,
+    from the first that is itself made of several layers; a flat Sequential in pieces that end in pooling."""
+    name, whole = "", _size(model, "")
+    while True:
+        module = model.get_submodule(name)
+        children = [f"{name}.{child}" if name else child for child, _ in module.named_children()]
+        heavy = [child for child in children if _size(model, child) >= 0.9 * (whole - sum_of(model, head))]
+        if len(heavy) != 1:
+            break
+        name = heavy[0]
+    called = [o for o in order if o in set(children) and not any(_below(h, o) for h in head)]
+    if isinstance(module, nn.Sequential) and all(not list(model.get_submodule(c).children()) for c in called):
+        return _pieces(model, called)
+    inner = [o for o in called if len([m for m in model.get_submodule(o).modules() if list(m.parameters(recurse=False))]) > 1]
+    return [o for o in called if o in inner] or [o for o in called if _size(model, o)]
+
+
+def sum_of(model: nn.Module, names: set[str]) -> int:
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
+
+
+def _pieces(model: nn.Module, layers: list[str]) -> list[str]:
+    """The first layer of each piece of a flat Sequential: pieces end after a pooling layer."""
+    starts, fresh = [], True
+    for layer in layers:
+        if fresh and _size(model, layer):
+            starts.append(layer)
+            fresh = False
+        fresh = fresh or "Pool" in type(model.get_submodule(layer)).__name__
+    return starts
+
+
+def _depths(
+    model: nn.Module, order: list[str], blocks: list[str], head: set[str], owners: dict[int, list[str]]
+) -> dict[str, int]:
+    """Parameter name to group number: 0 embeddings, 1.. blocks, last the head.
+
+    A tensor belongs to its lowest user. What is called after the last block belongs to that block; what is
+    never called as a module but has a gradient belongs to the lowest group, where nothing can be cut below it.
+    """
+    calls = {name: position for position, name in enumerate(order)}
+    starts = [calls[block] for block in blocks]
+
+    def depth(name: str) -> int:
+        if name in head:
+            return len(blocks) + 1
+        inside = next((number for number, block in enumerate(blocks) if _below(name, block)), None)
+        if inside is not None:
+            return inside + 1
+        called = calls.get(name.rpartition(".")[0])
+        return 0 if called is None else sum(start <= called for start in starts)
+
+    every = {id(parameter): parameter for _, parameter in model.named_parameters()}
+    return {owners[key][0]: min(depth(name) for name in owners[key]) for key in every}
+
+
+def _below(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def _size(model: nn.Module, name: str) -> int:
+    return sum(parameter.numel() for parameter in model.get_submodule(name).parameters())
+
+
+def _kind(model: nn.Module, name: str) -> Any:
+    owner, _, own = name.rpartition(".")
+    if "norm" in type(model.get_submodule(owner)).__name__.lower():
+        return "norm"
+    return "bias" if own.endswith("bias") else "weight"

@@ -1,0 +1,157 @@
+"""Cutting a model at a group: below it nothing moves, so what arrives there is computed once and put back in.
+
+No code per architecture. Capture: a hook before the group's entry module takes the state and ends the pass.
+Above: the blocks below hand their input on, and a hook before the entry puts the stored state in; or, where the
+entry alone gives the model's output, it is called on the state. Which of these works is found by trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whet.models.heads import outputs_of
+from whet.plan.anatomy import Anatomy
+
+Inputs = dict[str, Tensor]
+
+
+class _Reached(Exception):
+    """Ends a pass at the boundary, carrying the state that arrived there."""
+
+    def __init__(self, state: Tensor) -> None:
+        self.state = state
+
+
+@dataclass
+class Cut:
+    """A model divided before the module `entry`. `direct`: the entry's output is the model's.
+
+    `below` are the blocks that are skipped, each with the number of further parts that its output has
+    (None where the output is the state alone).
+    """
+
+    model: nn.Module
+    group: str
+    entry: str
+    below: dict[str, int | None] = field(default_factory=dict)
+    direct: bool = False
+
+    def capture(self, inputs: Inputs) -> Tensor:
+        """The state that arrives at the entry, rows first. The pass ends there."""
+        module = self.model.get_submodule(self.entry)
+
+        def take(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            raise _Reached(_state(args, kwargs))
+
+        handle = module.register_forward_pre_hook(take, with_kwargs=True)
+        try:
+            outputs_of(self.model, inputs)
+        except _Reached as reached:
+            return reached.state
+        finally:
+            handle.remove()
+        raise RuntimeError(f"the forward pass never came to {self.entry}")
+
+    def above(self, inputs: Inputs, state: Tensor) -> Tensor:
+        """The model's outputs from a stored state; what lies below the entry is not computed."""
+        module = self.model.get_submodule(self.entry)
+        if self.direct:
+            made = module(state)
+            return made.float()
+
+        def put(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return _with_state(args, kwargs, state)
+
+        handle = module.register_forward_pre_hook(put, with_kwargs=True)
+        try:
+            with self._passing():
+                return outputs_of(self.model, inputs)
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def _passing(self) -> Iterator[None]:
+        blocks = {name: self.model.get_submodule(name) for name in self.below}
+        try:
+            for name, block in blocks.items():
+                block.forward = _hand_on(self.below[name])
+            yield
+        finally:
+            for block in blocks.values():
+                vars(block).pop("forward", None)
+
+
+def find_cut(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> Cut | None:
+    """The cut before a group, or None where the outputs from the stored state are not bit for bit the model's own.
+
+    Tried in fp32 on `inputs`, one real batch, with the model in eval mode; its mode is put back.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _tried(model, anatomy, group, inputs)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _tried(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> Cut | None:
+    names = [g.name for g in anatomy.groups]
+    lower = [g.entry for g in anatomy.groups[: names.index(group)] if g.kind == "block"]
+    entry = anatomy.group(group).entry
+    if not entry or names.index(group) == 0:
+        return None
+    whole, shapes = _watched(model, lower, inputs)
+    for cut in (Cut(model, group, entry, direct=True), Cut(model, group, entry, shapes)):
+        try:
+            state = cut.capture(inputs)
+            if len(state) == len(whole) and torch.equal(cut.above(inputs, state), whole):
+                return cut
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+            continue  # a module that cannot be called this way: the trial's answer is no
+    return None
+
+
+def _watched(model: nn.Module, blocks: list[str], inputs: Inputs) -> tuple[Tensor, dict[str, int | None]]:
+    """The model's outputs, and how many further parts each block's output has."""
+    shapes: dict[str, int | None] = {}
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, made: Any) -> None:
+            shapes[name] = len(made) - 1 if isinstance(made, tuple) else None
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in blocks]
+    try:
+        return outputs_of(model, inputs), shapes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hand_on(more: int | None) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        state = _state(args, kwargs)
+        return state if more is None else (state, *([None] * more))
+
+    return forward
+
+
+def _state(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+
+
+def _with_state(args: tuple[Any, ...], kwargs: dict[str, Any], state: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    for place, value in enumerate(args):
+        if isinstance(value, Tensor):
+            return (*args[:place], state, *args[place + 1 :]), kwargs
+    name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
+    return args, {**kwargs, name: state}

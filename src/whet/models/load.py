@@ -1,0 +1,217 @@
+"""From a model folder and a plan's edits to a model ready to train, and from it back to a folder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from whet.errors import ModelError
+from whet.models.dropout import Key, key_dropouts
+from whet.models.heads import Head, Pooled, start
+from whet.models.reference import ModelFolder
+from whet.plan.values import Edit, NewHead, SetDropout
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where each weight of a built model came from: the checkpoint, new, or left over in the checkpoint."""
+
+    loaded: int
+    new: tuple[str, ...]
+    left_over: tuple[str, ...]
+
+
+@dataclass
+class Built:
+    """A model with its edits applied. `key` steers its keyed dropout."""
+
+    model: nn.Module
+    head: NewHead
+    origin: Origin
+    key: Key
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep loading bars and notices of libraries from the person's screen: whet says what matters itself."""
+    level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            transformers.logging.set_verbosity(level)
+            if bar:
+                transformers.logging.enable_progress_bar()
+
+
+def load_tokenizer(source: ModelFolder) -> Any:
+    """The tokenizer of a model folder. Raises `ModelError` when there is none that can be read."""
+    try:
+        with quiet_libraries():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the model {source.reference} has no tokenizer that can be read: {_first_line(error)}") from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"the tokenizer of {source.reference} has neither a padding nor an end token")
+        # Padding is masked in attention and pooling, so which token pads changes no result here.
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def length_limit(source: ModelFolder, tokenizer: Any) -> int:
+    """The most tokens that the model takes: the smaller of its positions and its tokenizer's limit, at most 100,000."""
+    config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings") or config.get("n_positions") or 100_000
+    if "roberta" in config.get("model_type", "") or config.get("model_type") in ("camembert", "longformer", "xlm"):
+        positions -= (config.get("pad_token_id") or 0) + 1
+    return int(min(positions, tokenizer.model_max_length, 100_000))
+
+
+def load_body(source: ModelFolder) -> nn.Module:
+    """The pretrained body alone, in fp32, without a pooler. Raises `ModelError` if a weight of it is missing."""
+    return _load(source, transformers.AutoModel)[0]
+
+
+def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int) -> Built:
+    """Load the body and apply the edits. `outputs` is the head's width, `seed` starts its weights.
+
+    Raises `ModelError` when the folder's weights do not make a whole body.
+    """
+    head = next((edit for edit in edits if isinstance(edit, NewHead)), NewHead())
+    if head.kind == "native":
+        model, origin = _load(source, transformers.AutoModelForSequenceClassification, num_labels=outputs)
+        for name in origin.new:
+            owner = model.get_submodule(name.rpartition(".")[0])
+            start(owner, seed)
+        model.config.pad_token_id = model.config.pad_token_id or 0
+    else:
+        body, origin = _load(source, transformers.AutoModel)
+        width = getattr(body.config, "hidden_size", None)
+        if not isinstance(width, int):
+            raise ModelError(f"{source.reference}: its config has no hidden_size; use --head native")
+        head = head.model_copy(update={"pooling": head.pooling or _pooling(source, body)})
+        layer = Head(width, outputs, head)
+        start(layer, seed)
+        model = Pooled(body, layer, head.pooling or "mean")
+        fresh = tuple(f"head.{name}" for name, _ in layer.named_parameters())
+        origin = Origin(origin.loaded, fresh, origin.left_over)
+    for edit in edits:
+        if isinstance(edit, SetDropout):
+            for module in model.modules():
+                if isinstance(module, nn.Dropout) and module.p > 0:
+                    module.p = edit.share
+    return Built(model, head, origin, key_dropouts(model))
+
+
+def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
+    try:
+        with quiet_libraries():
+            config = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)
+            kind = auto._model_mapping[type(config)]
+            kind = kind[0] if isinstance(kind, tuple | list) else kind
+            if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+                options["add_pooling_layer"] = False
+            # Attention dropout through the fused kernels is slow on a CPU and cannot be keyed
+            # (docs/decisions/0004-dropout.md); the saved config keeps the model's own value.
+            for name in attention_dropouts(config):
+                setattr(config, name, 0.0)
+            config.num_labels = options.pop("num_labels", config.num_labels)
+            model, info = kind.from_pretrained(
+                source.folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                ignore_mismatched_sizes=auto is transformers.AutoModelForSequenceClassification,
+                output_loading_info=True,
+                **options,
+            )
+    except KeyError as error:
+        raise ModelError(f"{source.reference}: transformers knows no class of this kind for {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load the model {source.reference}: {_first_line(error)}") from error
+    missing = {*info["missing_keys"], *(mismatch[0] for mismatch in info.get("mismatched_keys", ()))}
+    prefix = f"{model.base_model_prefix}."
+    has_prefix = hasattr(model, model.base_model_prefix) and model.base_model is not model
+    body_missing = sorted(name for name in missing if not has_prefix or name.startswith(prefix))
+    if body_missing:
+        raise ModelError(
+            f"{source.reference} lacks {len(body_missing)} weights of its body, for example {body_missing[0]}: "
+            "they would start at random. Is the folder complete, and does config.json belong to these weights?"
+        )
+    names = {name for name, _ in model.named_parameters()}
+    left = tuple(sorted(info["unexpected_keys"]))
+    return model, Origin(len(names - missing), tuple(sorted(missing & names)), left)
+
+
+def attention_dropouts(config: Any) -> list[str]:
+    """The fields of a config that drop attention weights, whatever the family calls them."""
+    known = config.to_dict()
+    return [name for name, value in known.items() if "drop" in name and "att" in name and isinstance(value, float)]
+
+
+def _pooling(source: ModelFolder, body: Any) -> str:
+    """Mean for encoders, the last token for decoders, unless the folder says what the model was made for."""
+    causal = any("CausalLM" in str(name) or "LMHead" in str(name) for name in body.config.architectures or ())
+    return source.pooling or ("last" if causal or getattr(body.config, "is_decoder", False) else "mean")
+
+
+def save(built: Built, source: ModelFolder, tokenizer: Any, labels: tuple[str, ...], folder: Path, note: str) -> None:
+    """Write the model so that plain transformers loads it: body and tokenizer, and for a pooled head
+    `head.safetensors` and `head.json`; `note` becomes the folder's README."""
+    own = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)
+    part = built.model.body if isinstance(built.model, Pooled) else built.model
+    assert isinstance(part, transformers.PreTrainedModel)
+    for name in attention_dropouts(own):
+        setattr(part.config, name, getattr(own, name))
+    if not isinstance(built.model, Pooled):
+        part.config.id2label = dict(enumerate(labels))
+        part.config.label2id = {label: number for number, label in enumerate(labels)}
+        part.config.problem_type = "single_label_classification"
+    with quiet_libraries():
+        part.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    for name in attention_dropouts(own):
+        setattr(part.config, name, 0.0)
+    facts = {"format": 1, "labels": list(labels), **built.head.model_dump(mode="json")}
+    (folder / "head.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if isinstance(built.model, Pooled):
+        tensors = {name: value.contiguous() for name, value in built.model.head.state_dict().items()}
+        save_file(tensors, folder / "head.safetensors")
+    (folder / "README.md").write_text(note, encoding="utf-8")
+
+
+def load_result(folder: Path) -> tuple[nn.Module, Any, tuple[str, ...]]:
+    """The model that `save` wrote, in eval mode, with its tokenizer and labels."""
+    source = ModelFolder(str(folder), folder, "", None)
+    facts = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+    labels = tuple(facts.pop("labels"))
+    facts.pop("format")
+    edit = NewHead.model_validate(facts)
+    built = build(source, (edit,), len(labels), seed=0)
+    if isinstance(built.model, Pooled):
+        built.model.head.load_state_dict(load_file(folder / "head.safetensors"))
+    elif built.origin.new:
+        raise ModelError(f"{folder} lacks the weights of its head: {', '.join(built.origin.new)}")
+    return built.model.eval(), load_tokenizer(source), labels
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,68 @@
+"""What a plan will do, phase by phase, in numbers: pure arithmetic on the plan, the anatomy and the rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from whet.plan.anatomy import Anatomy
+from whet.plan.base import Value
+from whet.plan.values import Length, Plan
+
+
+class PhaseFacts(Value):
+    """One phase as it will run. `steps` is None while a length in minutes is not yet measured."""
+
+    name: str
+    moves: int
+    groups: dict[str, int]
+    rates: dict[str, float]
+    length: str
+    steps: int | None
+    frozen_below: str | None
+
+
+class Explained(Value):
+    """What would run: the plan, its phases in numbers, every option and where it came from, groups of the model with
+    their parameters, rows of each part, and what was noticed in the data."""
+
+    plan: Plan
+    phases: tuple[PhaseFacts, ...]
+    settings: dict[str, Any]
+    sources: dict[str, str]
+    groups: dict[str, int]
+    rows: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def explain(plan: Plan, anatomy: Anatomy, rows: int, batch_size: int) -> tuple[PhaseFacts, ...]:
+    """The facts of each phase: what moves (parameters, per group), at which peak rate, for how many steps.
+
+    `frozen_below` names the lowest group that moves when everything below it stands still, so that what
+    lies below is computed once.
+    """
+    per_epoch = math.ceil(rows / batch_size)
+    facts = []
+    for phase in plan.phases:
+        moving = phase.train.on(anatomy)
+        groups = {g.name: sum(p.size for p in g.parameters if p.name in moving) for g in anatomy.groups}
+        groups = {name: size for name, size in groups.items() if size}
+        lowest = lowest_moving(anatomy, moving)
+        length: Length = phase.length
+        facts.append(
+            PhaseFacts(
+                name=phase.name,
+                moves=sum(groups.values()),
+                groups=groups,
+                rates={name: phase.rate.base * phase.rate.factors.get(name, 1.0) for name in groups},
+                length=str(length),
+                steps=None if length.unit == "min" else length.steps(per_epoch),
+                frozen_below=None if lowest == anatomy.groups[0].name else lowest,
+            )
+        )
+    return tuple(facts)
+
+
+def lowest_moving(anatomy: Anatomy, moving: frozenset[str]) -> str:
+    """The name of the lowest group with a moving parameter."""
+    return next(g.name for g in anatomy.groups if any(p.name in moving for p in g.parameters))

@@ -1,0 +1,160 @@
+"""Selections: which parameters move. Each has a text form, e.g. `head() + match("*.bias")`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from whet.errors import SelectionError, UsageError
+from whet.plan.anatomy import Anatomy
+from whet.plan.base import Value
+from whet.plan.text import build, parse, show
+
+
+class Select(Value):
+    """A selection of parameters, resolved against an anatomy."""
+
+    @abstractmethod
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        """The names of the selected parameters; empty where the selection allows it."""
+
+    def on(self, anatomy: Anatomy) -> frozenset[str]:
+        """The names of the selected parameters. Raises `SelectionError` when there are none."""
+        found = self.names(anatomy)
+        if not found:
+            raise SelectionError(f"{self} selects nothing in {anatomy.model}")
+        return found
+
+    def __add__(self, other: Select) -> Select:
+        return Joined(left=self, right=other)
+
+    def __sub__(self, other: Select) -> Select:
+        return Without(left=self, right=other)
+
+
+class Everything(Select):
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(parameter.name for parameter in anatomy.parameters)
+
+    def __str__(self) -> str:
+        return "everything()"
+
+
+class Head(Select):
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(parameter.name for parameter in anatomy.head.parameters)
+
+    def __str__(self) -> str:
+        return "head()"
+
+
+class Top(Select):
+    """The head and the `count` blocks nearest to it."""
+
+    count: int = Field(ge=0)
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        if self.count > len(anatomy.blocks):
+            raise SelectionError(f"top({self.count}): {anatomy.model} has {len(anatomy.blocks)} blocks")
+        chosen = (*anatomy.blocks[len(anatomy.blocks) - self.count :], anatomy.head)
+        return frozenset(parameter.name for group in chosen for parameter in group.parameters)
+
+    def __str__(self) -> str:
+        return f"top({self.count})"
+
+
+class Groups(Select):
+    """Whole groups by name."""
+
+    chosen: tuple[str, ...] = Field(min_length=1)
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(parameter.name for name in self.chosen for parameter in anatomy.group(name).parameters)
+
+    def __str__(self) -> str:
+        return show("groups", self.chosen, {})
+
+
+class Match(Select):
+    """Parameters whose name fits one of the patterns (`*` stands for any characters)."""
+
+    patterns: tuple[str, ...] = Field(min_length=1)
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        every = [parameter.name for parameter in anatomy.parameters]
+        found: set[str] = set()
+        for pattern in self.patterns:
+            fits = {name for name in every if fnmatchcase(name, pattern)}
+            if not fits:
+                example = every[len(every) // 2] if every else "none"
+                raise SelectionError(
+                    f"{pattern!r} matches none of the {len(every)} parameters of {anatomy.model}. "
+                    f"Names here look like {example!r}"
+                )
+            found |= fits
+        return frozenset(found)
+
+    def __str__(self) -> str:
+        return show("match", self.patterns, {})
+
+
+class Joined(Select):
+    left: AnySelect
+    right: AnySelect
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return self.left.names(anatomy) | self.right.names(anatomy)
+
+    def __str__(self) -> str:
+        return f"{self.left} + {self.right}"
+
+
+class Without(Select):
+    left: AnySelect
+    right: AnySelect
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return self.left.names(anatomy) - self.right.names(anatomy)
+
+    def __str__(self) -> str:
+        return f"{self.left} - ({self.right})" if isinstance(self.right, Joined | Without) else f"{self.left} - {self.right}"
+
+
+def everything() -> Select:
+    return Everything()
+
+
+def head() -> Select:
+    return Head()
+
+
+def top(count: int) -> Select:
+    return Top(count=count)
+
+
+def groups(*names: str) -> Select:
+    return Groups(chosen=names)
+
+
+def match(*patterns: str) -> Select:
+    return Match(patterns=patterns)
+
+
+MAKERS = {"everything": everything, "head": head, "top": top, "groups": groups, "match": match}
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    made = build(parse(value), MAKERS, "selection")
+    if not isinstance(made, Select):
+        raise UsageError(f"{value!r} is no selection; write for example head(), top(2) or match('*.bias')")
+    return made
+
+
+AnySelect = Annotated[Select, BeforeValidator(_read), PlainSerializer(str)]
+Joined.model_rebuild()
+Without.model_rebuild()

@@ -1,0 +1,203 @@
+"""The values that say what a fine-tuning run does: a `Plan` of `Phase`s. Pure: no torch, no files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from whet.errors import LengthError
+from whet.plan.base import Value
+from whet.plan.schedules import SCHEDULES, Linear, OneSchedule, Warmup
+from whet.plan.select import AnySelect
+from whet.plan.text import text_to
+
+
+class Length(Value):
+    """How long a phase is: a number with a unit. `Length.parse("3 epochs")`, `"500 steps"`, `"5 min"`."""
+
+    amount: float = Field(gt=0)
+    unit: Literal["epochs", "steps", "min"]
+
+    @staticmethod
+    def parse(text: str) -> Length:
+        """Raises `LengthError` where the unit is missing or unknown."""
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", str(text))
+        units = {"epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps", "min": "min", "minutes": "min"}
+        if not found or found[2] not in units:
+            number = found[1] if found else "3"
+            raise LengthError(f"{text!r}: {number} what? Write '{number} epochs', '{number} steps' or '{number} min'.")
+        return Length(amount=float(found[1]), unit=units[found[2]])  # type: ignore[arg-type]
+
+    def steps(self, per_epoch: int) -> int:
+        """Steps of a phase of this length, at least 1. Minutes become steps only when measured."""
+        if self.unit == "min":
+            raise LengthError("a length in minutes has no number of steps before it is measured")
+        return max(1, round(self.amount * (per_epoch if self.unit == "epochs" else 1)))
+
+    def __str__(self) -> str:
+        unit = self.unit[:-1] if self.amount == 1 and self.unit != "min" else self.unit
+        return f"{self.amount:g} {unit}"
+
+
+AnyLength = Annotated[
+    Length, BeforeValidator(lambda v: Length.parse(v) if isinstance(v, str) else v), PlainSerializer(str)
+]
+
+
+def _warmup(value: object) -> object:
+    """A share as a number (`0.06`), or a number of steps as a text (`"100 steps"`)."""
+    if isinstance(value, str) and "step" in value:
+        return Warmup(steps=int(Length.parse(value).amount))
+    return Warmup(share=float(value)) if isinstance(value, str | float | int) else value
+
+
+AnyWarmup = Annotated[Warmup, BeforeValidator(_warmup)]
+
+
+class AdamW(Value):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+
+
+class Adam(Value):
+    """Adam (Kingma and Ba 2015); weight decay, if any, is an L2 term of the gradient."""
+
+    kind: Literal["adam"] = "adam"
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class SGD(Value):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Adagrad(Value):
+    """Adagrad (Duchi et al. 2011)."""
+
+    kind: Literal["adagrad"] = "adagrad"
+    eps: float = Field(1e-10, gt=0)
+    initial: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+OneOptimizer = AdamW | Adam | SGD | Adagrad
+OPTIMIZERS: dict[str, type[OneOptimizer]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD, "adagrad": Adagrad}
+AnyOptimizer = Annotated[OneOptimizer, Field(discriminator="kind"), BeforeValidator(text_to(OPTIMIZERS, "optimizer"))]
+AnySchedule = Annotated[OneSchedule, Field(discriminator="kind"), BeforeValidator(text_to(SCHEDULES, "schedule"))]
+
+
+class Rate(Value):
+    """The learning rate of a phase: a base, a factor per group (1 where none is given), a schedule."""
+
+    base: float = Field(gt=0)
+    factors: Mapping[str, float] = Field(default_factory=dict)
+    schedule: AnySchedule = Linear()
+
+    def at(self, step: int, total: int, group: str) -> float:
+        """The rate of a group at step `step` of `total`."""
+        return self.base * self.factors.get(group, 1.0) * self.schedule.factor(step, total)
+
+
+class Patience(Value):
+    """Ends a phase after so many validations without a better score."""
+
+    validations: int = Field(ge=1)
+
+
+class NewHead(Value):
+    """A new output layer. `pooled`: pool the body's states, then hidden layers, then linear.
+
+    `native`: the layer that the model's own class for the task brings. `pooling` None means what the
+    model was made for. `dropout` is the share of activations dropped in the head while training.
+    """
+
+    edit: Literal["new head"] = "new head"
+    kind: Literal["pooled", "native"] = "pooled"
+    pooling: Literal["mean", "cls", "max", "last"] | None = None
+    hidden: tuple[int, ...] = ()
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class SetDropout(Value):
+    """Sets the share dropped by every dropout layer of the body (attention weights excepted) while training."""
+
+    edit: Literal["set dropout"] = "set dropout"
+    share: float = Field(ge=0, lt=1)
+
+
+Edit = Annotated[NewHead | SetDropout, Field(discriminator="edit")]
+
+
+class Phase(Value):
+    """A stretch of training in which one selection of parameters moves."""
+
+    name: str
+    train: AnySelect
+    length: AnyLength
+    rate: Rate
+    optimizer: AnyOptimizer = AdamW()
+    stop: Patience | None = None
+
+
+class Plan(Value):
+    """What is changed in the model before training, then what moves, phase by phase."""
+
+    edits: tuple[Edit, ...] = ()
+    phases: tuple[Phase, ...] = Field(min_length=1)
+
+
+class Defaults(Value):
+    """What the person asked for, where they asked: `None` leaves the choice to the strategy.
+
+    A strategy makes its phases with `phase`, giving the values that it stands for; what was asked wins.
+    """
+
+    learning_rate: float | None = None
+    length: AnyLength | None = None
+    optimizer: AnyOptimizer | None = None
+    weight_decay: float | None = None
+    schedule: AnySchedule | None = None
+    warmup: AnyWarmup | None = None
+    stop: Patience | None = None
+    edits: tuple[Edit, ...] = ()
+
+    def phase(
+        self,
+        name: str,
+        train: AnySelect,
+        *,
+        learning_rate: float,
+        length: Length,
+        optimizer: AnyOptimizer,
+        schedule: AnySchedule,
+        stop: Patience | None = None,
+    ) -> Phase:
+        """A phase with what was asked for, and the given values elsewhere."""
+        chosen, curve = self.optimizer or optimizer, self.schedule or schedule
+        if self.weight_decay is not None:
+            chosen = chosen.model_copy(update={"weight_decay": self.weight_decay})
+        if self.warmup is not None:
+            curve = curve.model_copy(update={"warmup": self.warmup})
+        return Phase(
+            name=name,
+            train=train,
+            length=self.length or length,
+            rate=Rate(base=self.learning_rate or learning_rate, schedule=curve),
+            optimizer=chosen,
+            stop=self.stop or stop,
+        )

@@ -1,0 +1,176 @@
+"""What a person sees in the terminal: a progress bar while it runs, a table when it is done."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from whet.plan.explain import Explained, PhaseFacts
+
+PLAIN_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal to draw a bar on."""
+
+
+class Screen:
+    """Shows a run's progress on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False)
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+        self.phase = ""
+        self.shown = time.monotonic()
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        if "note" in line:
+            self.say(f"note: {line['note']}")
+        elif self.quiet:
+            return
+        elif "ready" in line:
+            self.ready(line["ready"], line["truncated"])
+        elif line["split"] == "train":
+            self.step(line)
+        elif not self.console.is_terminal:
+            self.validated(line)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, soft_wrap=True, markup=False)
+
+    def ready(self, phases: tuple[PhaseFacts, ...], truncated: dict[str, int]) -> None:
+        cut = f"{truncated['rows']} rows cut" if truncated["rows"] else "no row cut"
+        self.say(f"tokens   {cut} at {truncated['max_length']} tokens")
+        for number, phase in enumerate(phases, start=1):
+            self.say(f"phase {number}  {describe(phase)}")
+
+    def step(self, line: dict[str, Any]) -> None:
+        left = (line["of"] - line["in_phase"]) * line["seconds"] / max(line["step"], 1)
+        best = f"best {line['best'].score:.4f}" if line["best"] else "best -"
+        facts = f"loss {line['loss']:.4f}  {line['rows_per_second']:.0f} rows/s  {left:.0f} s left  {best}"
+        if self.console.is_terminal:
+            self.draw(line, facts)
+        elif time.monotonic() - self.shown > PLAIN_SECONDS:
+            self.shown = time.monotonic()
+            self.say(f"{line['phase']}  step {line['in_phase']} of {line['of']}  {facts}")
+
+    def draw(self, line: dict[str, Any], facts: str) -> None:
+        if self.bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"))
+            self.bar = Progress(*columns, console=self.console, refresh_per_second=4)
+            self.bar.start()
+        if self.task is None or self.phase != line["phase"]:
+            self.phase = line["phase"]
+            self.task = self.bar.add_task(self.phase, total=line["of"], facts=facts)
+        self.bar.update(self.task, completed=line["in_phase"], facts=facts)
+
+    def validated(self, line: dict[str, Any]) -> None:
+        scores = "  ".join(f"{name} {line[name]:.4f}" for name in ("accuracy", "macro_f1", "log_loss"))
+        self.say(f"validation after step {line['step']}: {scores}  (training loss {line['train_loss']:.4f})")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def describe(phase: PhaseFacts) -> str:
+    """One line on what a phase does."""
+    rates = sorted(set(phase.rates.values()))
+    rate = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
+    steps = "" if phase.steps is None else f" = {phase.steps} steps"
+    below = f", all below {phase.frozen_below} computed once" if phase.frozen_below else ""
+    return f"{phase.name}: moves {count(phase.moves)} parameters, rate {rate}, {phase.length}{steps}{below}"
+
+
+def count(number: int) -> str:
+    """12.3 M, 4.5 k or 678."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)
+
+
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC", "log_loss": "log-loss"}
+
+
+def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
+    """The result of a run as a table of text, at most 80 columns wide."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column(f"validation ({metrics['rows']['valid']} rows)", justify="right")
+    table.add_column(f"test ({metrics['rows']['test']} rows)", justify="right")
+    for name, shown in NAMES.items():
+        cells = [f"{metrics[part][name]:.4f}" if metrics[part] else "-" for part in ("valid", "test")]
+        table.add_row(shown, *cells)
+    kept = metrics["kept"]
+    lines = [
+        f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
+        f"ended    {metrics['ended']}",
+    ]
+    if metrics["overfitting_since"] is not None:
+        lines.append(f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell")
+    lines += weak_labels(metrics)
+    seconds = metrics["seconds"]
+    out = metrics["out"]
+    lines += [
+        f"time     {seconds['train']:.1f} s training, {seconds['total']:.1f} s in all, {metrics['peak_memory_mb']:.0f} MB",
+        f"model    {out}/model",
+        f"use it   whet predict {out} FILE",
+    ]
+    return render(table) + "\n" + "\n".join(lines)
+
+
+def weak_labels(metrics: dict[str, Any]) -> list[str]:
+    """The three labels with the lowest F1 on the test rows."""
+    known = [row for row in metrics.get("per_label", []) if row["support"]]
+    weakest = sorted(known, key=lambda row: row["f1"])[:3]
+    return ["weakest  " + ", ".join(f"{row['label']} (F1 {row['f1']:.2f})" for row in weakest)] if weakest else []
+
+
+def scores_table(found: dict[str, Any]) -> str:
+    """Scores on some rows, then one line per label."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("label", "precision", "recall", "F1", "rows"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for row in found["per_label"]:
+        figures = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(row["label"], *figures, str(row["support"]))
+    scores = "  ".join(f"{shown} {found['scores'][name]:.4f}" for name, shown in NAMES.items())
+    left_out = "".join(f"; {count} left out: {reason}" for reason, count in found["dropped"].items())
+    cut = f"; {found['truncated']} cut" if found["truncated"] else ""
+    return f"{found['rows']} rows{left_out}{cut}\n{scores}\n{render(table)}"
+
+
+def explanation(found: Explained) -> str:
+    """What `whet explain` prints: data, model, plan, settings."""
+    groups = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("group", "parameters", "share"):
+        groups.add_column(name, justify="left" if name == "group" else "right")
+    whole = sum(found.groups.values())
+    for name, size in found.groups.items():
+        groups.add_row(name, count(size), f"{100 * size / whole:.1f} %")
+    options = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("option", "value", "from"):
+        options.add_column(name, overflow="fold")
+    for name, value in found.settings.items():
+        options.add_row(name, "-" if value is None else str(value), found.sources[name])
+    rows = ", ".join(f"{size} {part}" for part, size in found.rows.items())
+    phases = [f"phase {number}  {describe(phase)}" for number, phase in enumerate(found.phases, start=1)]
+    notes = [f"note: {note}" for note in found.notes]
+    return "\n".join([f"rows: {rows}", *notes, "", render(groups), "", *phases, "", render(options)])
+
+
+def render(table: Table) -> str:
+    """A table as plain text; colour only where standard output is a terminal."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=sys.stdout.isatty(), highlight=False)
+    console.print(table)
+    made = console.file
+    assert isinstance(made, io.StringIO)
+    return "\n".join(line.rstrip() for line in made.getvalue().rstrip().splitlines())

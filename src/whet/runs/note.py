@@ -1,0 +1,68 @@
+"""The README that lies beside a saved model: how to use it without whet."""
+
+from __future__ import annotations
+
+from whet.models.reference import ModelFolder
+from whet.plan.values import NewHead
+
+POOLS = {
+    "mean": "(states * mask).sum(1) / mask.sum(1)",
+    "max": "states.masked_fill(mask == 0, float('-inf')).amax(1)",
+    "cls": "states[:, 0]",
+    "last": "states[torch.arange(len(states)), mask[..., 0].sum(1) - 1]",
+}
+
+NATIVE = """\
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+batch = tokenizer(texts, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**batch).logits
+labels = [model.config.id2label[int(best)] for best in logits.argmax(1)]
+"""
+
+POOLED = """\
+import json, torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer, body = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+head, names = load_file(f"{{folder}}/head.safetensors"), json.load(open(f"{{folder}}/head.json"))["labels"]
+batch = tokenizer(texts, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
+with torch.no_grad():
+    states, mask = body(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
+    logits = {pool}
+{layers}
+labels = [names[int(best)] for best in logits.argmax(1)]
+"""
+
+
+def usage(head: NewHead, max_length: int) -> str:
+    """Python that predicts `labels` of `texts` from `folder` with plain transformers."""
+    if head.kind == "native":
+        return NATIVE.format(max_length=max_length)
+    layers = []
+    for number in range(len(head.hidden)):
+        layers.append(_layer(3 * number + 1, "torch.nn.functional.gelu({})"))
+    layers.append(_layer(3 * len(head.hidden) + 1, "{}"))
+    return POOLED.format(max_length=max_length, pool=POOLS[head.pooling or "mean"], layers="\n".join(layers))
+
+
+def _layer(number: int, around: str) -> str:
+    product = f'logits @ head["layers.{number}.weight"].T + head["layers.{number}.bias"]'
+    return f"    logits = {around.format(product)}"
+
+
+def note_for(head: NewHead, labels: tuple[str, ...], source: ModelFolder, max_length: int) -> str:
+    licence = f"\nLicence of the pretrained model: {source.licence}.\n" if source.licence else ""
+    shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    return (
+        f"# A text classifier, tuned by whet from {source.reference}\n\n"
+        f"Labels: {shown}.\n{licence}\n"
+        "With whet: `whet predict RUN file.csv`, where RUN is the folder above this one. Without it, given\n"
+        "`folder` and a list of `texts`:\n\n"
+        f"```python\n{usage(head, max_length)}```\n"
+    )

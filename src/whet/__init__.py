@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import errors
-from whet.plan.strategies import STRATEGIES, Strategy
+from whet.plan import strategies  # noqa: F401 (registers them)
+from whet.plan.strategy import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     from whet.runs.result import Run, load

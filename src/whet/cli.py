@@ -11,28 +11,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-import click
 import typer
 
 from whet.config import Settings
 from whet.errors import Interrupted, RunError, SettingsError, WhetError, did_you_mean
 
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What the parser raises for a call that it cannot read: click's class, of which newer typers bring their own copy."""
+
 LOOSE = {"ignore_unknown_options": True, "allow_extra_args": True, "token_normalize_func": lambda name: name.replace("_", "-")}
 """Unknown options come to us, so that they are refused together with wrong values."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output, and nothing else")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-Data = Annotated[str, typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)]
+ROWS: Any = typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="a run folder, as whet printed it", show_default=False)]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every option of Settings. Values stay texts: `resolve` reads and checks them all at once."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("context", "flags")]
-    extra = []
+    """Give a command every option of Settings. Values stay texts: `resolve` reads and checks them all at once.
+
+    DATA is a list for the parser, which so hands over what no option took, in its order.
+    """
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("data", "flags")]
+    extra = [inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[list[str] | None, ROWS])]
     for name, field in Settings.model_fields.items():
         yes_or_no = field.annotation is bool
         flag = f"--{name.replace('_', '-')}"
@@ -40,42 +45,42 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         shown = typer.Option(flag, help=f"{field.description}{'' if yes_or_no else default}", show_default=False, metavar="" if yes_or_no else "VALUE")
         kind = bool | None if yes_or_no else str | None
         extra.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]))
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
-    def run(**given: Any) -> None:
-        ctx = given.pop("context")
+    def run(data: list[str] | None, **given: Any) -> None:
         flags = {name: given.pop(name) for name in Settings.model_fields}
         flags = {name: value for name, value in flags.items() if value is not None}
-        command(flags=flags | unknown_options(ctx.args), **given)
+        rows, unknown = sort_words(data or [])
+        command(data=rows, flags=flags | unknown, **given)
 
-    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    parameters = [context, *keyword, *extra]
+    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *extra]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
 
 
-def unknown_options(words: list[str]) -> dict[str, Any]:
-    """What no option of ours took: `--name value`, `--name=value`; a stray word counts as an option without dashes."""
-    found: dict[str, Any] = {}
-    name = None
+def sort_words(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """What no option of ours took: the file of rows ("" when there is none), and unknown options with their values
+    (`--name value`, `--name=value`). A word beyond that is quoted, and belongs to no option."""
+    rows, unknown, name = "", {}, ""
     for word in words:
         if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            name = name.replace("-", "_")
-            found[name] = value
-        elif name is not None and not found[name]:
-            found[name] = word
+            name, equals, value = word[2:].replace("-", "_").partition("=")
+            unknown[name] = value
+            name = "" if equals else name
+        elif name:
+            unknown[name], name = word, ""
+        elif rows or word.startswith("-"):
+            unknown[repr(word)] = ""
         else:
-            found[word] = ""
-    return found
+            rows = word
+    return rows, unknown
 
 
 @app.command("fine-tune", context_settings=LOOSE)
 @with_settings
 def fine_tune(
-    data: Data,
+    data: str,
     flags: dict[str, Any],
     config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
     as_json: Json = False,
@@ -89,7 +94,7 @@ def fine_tune(
 @app.command("train", context_settings=LOOSE)
 @with_settings
 def train(
-    data: Data,
+    data: str,
     flags: dict[str, Any],
     config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
     as_json: Json = False,
@@ -107,8 +112,10 @@ def run_verb(
         from whet.config import resolve
 
         resolved = resolve(verb, flags, given_as="flag", config=config)
+        from whet.data.read import locate
         from whet.report.terminal import Screen
 
+        locate(data)
         screen = Screen(quiet=quiet)
         screen.say(f"{verb.replace('_', '-')}  {data} with {resolved.settings.model}, strategy {resolved.strategy}")
         from whet.runs.execute import begin
@@ -148,7 +155,7 @@ def show_run(path: Any, as_json: bool) -> None:
 @app.command(context_settings=LOOSE)
 @with_settings
 def explain(
-    data: Data,
+    data: str,
     flags: dict[str, Any],
     verb: Annotated[str, typer.Option(help="fine-tune or train", metavar="VERB")] = "fine-tune",
     config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
@@ -168,7 +175,7 @@ def explain(
 
 
 @app.command("eval")
-def evaluate(run: RunPath, data: Data, as_json: Json = False, debug: Debug = False) -> None:
+def evaluate(run: RunPath, data: Annotated[str, ROWS], as_json: Json = False, debug: Debug = False) -> None:
     """Score a finished run on other labelled rows."""
     with errors_as_text(debug):
         from whet.report.terminal import scores_table
@@ -238,14 +245,14 @@ def fail(text: str, code: int, debug: bool) -> None:
 
 
 def main() -> None:
-    """The entry point. Usage errors that click finds itself are shown like ours."""
+    """The entry point. Usage errors that the parser finds itself are shown like ours."""
     try:
-        code = app(standalone_mode=False)
-    except click.UsageError as error:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except USAGE_ERROR as error:
         hint = f"\ntry: {error.ctx.command_path} --help" if error.ctx else ""
         print(f"whet: {error.format_message()}{hint}", file=sys.stderr)
         sys.exit(2)
-    except click.exceptions.Abort:
+    except typer.Abort:
         print("whet: stopped", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

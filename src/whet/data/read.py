@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whet.errors import DataError, PathError, did_you_mean
+from whet.errors import DataError, PathError, did_you_mean, nearest
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -51,7 +51,7 @@ def read(source: Any) -> Table:
     if isinstance(source, Table):
         return source
     if isinstance(source, str | Path):
-        return _read_file(Path(source))
+        return _read_file(locate(source))
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
         columns = {str(name): _plain(source[name].tolist()) for name in source.columns}
         return _table("the data frame", columns)
@@ -86,13 +86,24 @@ def _table(name: str, columns: dict[str, list[Any]]) -> Table:
     return Table(name, columns, list(range(1, count + 1)))
 
 
-def _read_file(path: Path) -> Table:
+def locate(source: str | Path) -> Path:
+    """The file of rows at a path. Raises `PathError` where there is none, naming the one most like it."""
+    path = Path(source)
+    if not str(source):
+        raise PathError(f"no file of rows is given ({', '.join(SUFFIXES)})")
     if not path.exists():
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near) if near else f"the folder {path.parent} does not exist either"
-        raise PathError(f"there is no file {path}; {hint}" if "known are" not in hint else f"there is no file {path}")
+        beside = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(path.name, beside)
+        if near:
+            raise PathError(f"there is no file {path}; did you mean {path.parent / near}?")
+        where = f"in {path.parent.resolve()}" if path.parent.is_dir() else f"and no folder {path.parent}"
+        raise PathError(f"there is no file {path} {where}; give the path of a file of rows ({', '.join(SUFFIXES)})")
     if path.is_dir():
         raise PathError(f"{path} is a folder; give one file of rows ({', '.join(SUFFIXES)})")
+    return path
+
+
+def _read_file(path: Path) -> Table:
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     text, encoding = _decode(path)

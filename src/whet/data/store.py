@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,14 @@ class TokenStore:
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.starts)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the tokens, row by row, and of the padding token."""
+        digest = hashlib.sha256(np.int64(self.pad).tobytes())
+        digest.update(np.ascontiguousarray(self.starts))
+        digest.update(np.ascontiguousarray(self.ids))
+        return digest.digest()
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, rows x width, padded on the right to the next multiple of 8."""

@@ -1,17 +1,35 @@
-"""The states that arrive at a cut, computed once per row and kept."""
+"""The states that arrive at cuts, computed once per row: in memory up to a budget, else in mapped files; kept for
+other runs in a cache folder.
+
+A cached file is keyed by everything that its bits depend on, written under a temporary name and renamed, and
+checked against its SHA-256 before it is used: a torn one is made again.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whet.data.store import TokenStore, width_of
+from whet.engine import checkpoint
 from whet.engine.batches import by_width
 from whet.engine.precision import products
-from whet.models.cut import Cut
+from whet.models.cut import Cut, states_at
+
+FORMAT = 1
+CACHE_SHARE = 0.1
+"""Of the free disk, at most so much is used by the cache; the files that were used longest ago go first."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +41,8 @@ class States:
     sequence: bool
 
     @property
-    def megabytes(self) -> float:
-        return self.flat.numel() * self.flat.element_size() / 2**20
+    def bytes(self) -> int:
+        return self.flat.numel() * self.flat.element_size()
 
     def batch(self, rows: np.ndarray, device: torch.device) -> Tensor:
         """The states of some rows: rows x width x hidden with zeros as padding, or rows x hidden."""
@@ -32,32 +50,190 @@ class States:
             return self.flat[torch.from_numpy(rows)].to(device)
         lengths = np.diff(self.starts)[rows]
         places = np.arange(width_of(int(lengths.max())))
-        real = places[None, :] < lengths[:, None]
+        real = torch.from_numpy(places[None, :] < lengths[:, None])
         made = torch.zeros(*real.shape, *self.flat.shape[1:], dtype=self.flat.dtype)
-        made[torch.from_numpy(real)] = self.flat[torch.from_numpy((self.starts[rows][:, None] + places[None, :])[real])]
+        made[real] = self.flat[torch.from_numpy(self.starts[rows][:, None] + places[None, :])[real]]
         return made.to(device)
 
 
-def capture(cut: Cut, store: TokenStore, token_budget: int, precision: str, device: torch.device) -> States:
-    """One pass of what lies below the cut, in eval mode, over all rows of a store.
+@dataclass(frozen=True)
+class Wanted:
+    """A cut whose states are wanted. `identity` names all that they depend on but the rows; None where weights below
+    have moved in this run, so that nobody else could use them."""
 
-    Each batch holds rows of one padded width only, the row's own: a row's state is a function of the row
-    alone, so it has the same bits whoever its neighbours are and whichever run makes it.
-    """
-    lengths = store.lengths
-    flat, starts, sequence = None, np.concatenate([[0], np.cumsum(lengths)]), False
-    with torch.inference_mode(), products(precision, device):
-        for rows in by_width(lengths, token_budget):
-            inputs = {name: value.to(device) for name, value in store.batch(rows).items()}
-            state = cut.capture(inputs).cpu()
-            if flat is None:
-                sequence = state.dim() > 2
-                shape = (int(starts[-1]), *state.shape[2:]) if sequence else (len(store), *state.shape[1:])
-                flat = torch.empty(shape, dtype=state.dtype)
-            if sequence:
-                for at, row in enumerate(rows):
-                    flat[starts[row] : starts[row + 1]] = state[at, : lengths[row]]
-            else:
-                flat[torch.from_numpy(rows)] = state
-    assert flat is not None, "a store without rows has no states"
-    return States(flat.clone(), starts, sequence)
+    cut: Cut
+    identity: str | None
+
+
+class Captures:
+    """Computes, keeps and finds states. `cache` is the folder for other runs (None: off), `spill` the run's own for
+    what exceeds `budget` bytes of memory."""
+
+    def __init__(self, cache: Path | None, spill: Path, budget: int) -> None:
+        self.cache, self.spill, self.budget = cache, spill, budget
+        self.kept: dict[tuple[str, int], States] = {}
+        self.seconds: dict[tuple[str, int], float] = {}
+
+    def release(self, needed: Sequence[str]) -> None:
+        """Forget the states of groups that no later phase needs."""
+        self.kept = {key: states for key, states in self.kept.items() if key[0] in needed}
+
+    def provide(
+        self, wanted: Sequence[Wanted], stores: Sequence[TokenStore], run: Pass
+    ) -> tuple[dict[int, States], dict[str, Any]]:
+        """The states of the first wanted cut for each store (by identity), and what it took to have them.
+
+        All wanted cuts that are neither kept nor cached come from one pass over the rows.
+        """
+        first, begun = wanted[0], time.monotonic()
+        group, origin = first.cut.group, "an earlier phase"
+        if any((group, id(store)) not in self.kept for store in stores):
+            origin = "the cache"
+            missing = [w for w in wanted if not all([self._cached(w, store, run) for store in stores])]
+            if first in missing:
+                origin = "this pass"
+                self._compute(missing, stores, run)
+        found = {id(store): self.kept[group, id(store)] for store in stores}
+        size = sum(states.bytes for states in found.values())
+        facts = {"before": group, "rows": sum(len(s) for s in stores), "megabytes": round(size / 2**20, 1)}
+        facts |= {"from": origin, "seconds": round(time.monotonic() - begun, 2)}
+        return found, {**facts, "pass_seconds": round(sum(self.seconds[group, id(store)] for store in stores), 2)}
+
+    def _compute(self, wanted: Sequence[Wanted], stores: Sequence[TokenStore], run: Pass) -> None:
+        for store in stores:
+            begun = time.monotonic()
+            made = run.states([w.cut for w in wanted], store, self._allocate)
+            for w, states in zip(wanted, made, strict=True):
+                self.kept[w.cut.group, id(store)] = states
+                self.seconds[w.cut.group, id(store)] = time.monotonic() - begun
+                self._keep_for_others(w, store, run)
+
+    def _allocate(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Room for states: memory while the budget lasts, then a mapped file in the run folder."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        if sum(states.bytes for states in self.kept.values()) + size <= self.budget:
+            return torch.empty(shape, dtype=dtype)
+        self.spill.mkdir(exist_ok=True)
+        path = self.spill / f"{name.replace(' ', '-')}-{len(list(self.spill.iterdir()))}.states"
+        return torch.from_file(str(path), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
+
+    def _path(self, w: Wanted, store: TokenStore, run: Pass) -> Path | None:
+        if self.cache is None or w.identity is None:
+            return None
+        digest = hashlib.sha256(json.dumps([FORMAT, w.identity, w.cut.entry, w.cut.direct, run.precision]).encode())
+        digest.update(store.fingerprint)
+        return self.cache / f"{digest.hexdigest()}.states"
+
+    def _cached(self, w: Wanted, store: TokenStore, run: Pass) -> bool:
+        """Take the states from memory or from the cache, if a whole file of them is there."""
+        if (w.cut.group, id(store)) in self.kept:
+            return True
+        path = self._path(w, store, run)
+        if path is None or not path.exists():
+            return False
+        try:
+            facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            with path.open("rb") as handle:
+                whole = hashlib.file_digest(handle, "sha256").hexdigest() == facts["sha256"]
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            return False
+        dtype, count = getattr(torch, facts["dtype"]), int(np.prod(facts["shape"]))
+        flat = torch.from_file(str(path), shared=False, size=count, dtype=dtype).view(facts["shape"])
+        self.kept[w.cut.group, id(store)] = States(flat, store.starts, facts["sequence"])
+        self.seconds[w.cut.group, id(store)] = facts["seconds"]
+        os.utime(path)
+        return True
+
+    def _keep_for_others(self, w: Wanted, store: TokenStore, run: Pass) -> None:
+        path, states = self._path(w, store, run), self.kept[w.cut.group, id(store)]
+        if path is None or not _make_room(path.parent, states.bytes):
+            return
+        facts: dict[str, Any] = {"shape": list(states.flat.shape), "dtype": str(states.flat.dtype).removeprefix("torch.")}
+        temporary = path.with_suffix(f".{os.getpid()}")
+        raw = states.flat.contiguous().view(torch.uint8).numpy()
+        try:
+            raw.tofile(temporary)
+            checkpoint.flush(temporary)
+            facts |= {"sequence": states.sequence, "sha256": hashlib.sha256(raw).hexdigest()}
+            facts |= {"seconds": self.seconds[w.cut.group, id(store)]}
+            path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a cache that cannot be written changes no result
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a pass over rows is computed."""
+
+    model: nn.Module
+    token_budget: int
+    precision: str
+    device: torch.device
+
+    def states(self, cuts: Sequence[Cut], store: TokenStore, allocate: Any) -> list[States]:
+        """One pass of what lies below the highest of the cuts, in eval mode; returns the states of each cut.
+
+        Each batch holds rows of one padded width only, the row's own: a row's state is a function of the row
+        alone, so it has the same bits whoever its neighbours are and whichever run makes it. Sequences are
+        stored in the precision of the products, vectors in fp32.
+        """
+        flats: list[Tensor] = []
+        for rows in by_width(store.lengths, self.token_budget):
+            with torch.inference_mode(), products(self.precision, self.device):
+                inputs = {name: value.to(self.device) for name, value in store.batch(rows).items()}
+                found = states_at(self.model, [cut.entry for cut in cuts], inputs)
+            if not flats:
+                flats = [self._room(cut, state, store, allocate) for cut, state in zip(cuts, found, strict=True)]
+            for flat, state in zip(flats, found, strict=True):
+                put(flat, state.cpu(), rows, store.starts)
+        return [States(flat, store.starts, s.dim() > 2) for flat, s in zip(flats, found, strict=True)]
+
+    def _room(self, cut: Cut, state: Tensor, store: TokenStore, allocate: Any) -> Tensor:
+        if state.dim() == 2:
+            return allocate(cut.group, (len(store), *state.shape[1:]), torch.float32)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return allocate(cut.group, (int(store.starts[-1]), *state.shape[2:]), dtype)
+
+
+def put(flat: Tensor, state: Tensor, rows: np.ndarray, starts: np.ndarray) -> None:
+    """Store the states of some rows: vectors as they are, sequences without their padding."""
+    if state.dim() == 2:
+        flat[torch.from_numpy(rows)] = state.to(flat.dtype)
+        return
+    lengths, places = np.diff(starts)[rows], np.arange(state.shape[1])
+    real = torch.from_numpy(places[None, :] < lengths[:, None])
+    flat[torch.from_numpy(starts[rows][:, None] + places[None, :])[real]] = state[real].to(flat.dtype)
+
+
+def identity(weights: str, facts: Mapping[str, Any]) -> str:
+    """What pristine states depend on beside the rows: the pretrained weights and the kind of machine."""
+    return json.dumps([weights, dict(sorted(facts.items()))])
+
+
+def cache_folder(asked: str | None) -> Path | None:
+    """The folder of the cache: the one asked for, else WHET_CACHE, else the user's cache folder; None for `off`."""
+    if asked == "off":
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(asked or os.environ.get("WHET_CACHE") or Path(home) / "whet") / "states"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return None
+    return folder
+
+
+def _make_room(folder: Path, size: int) -> bool:
+    """Remove what was used longest ago until `size` more bytes fit the cache's share of the disk."""
+    files = sorted(folder.glob("*.states"), key=lambda path: path.stat().st_mtime)
+    total = sum(path.stat().st_size for path in files)
+    limit = CACHE_SHARE * (shutil.disk_usage(folder).free + total)
+    while files and total + size > limit:
+        oldest = files.pop(0)
+        total -= oldest.stat().st_size
+        oldest.unlink(missing_ok=True)
+        oldest.with_suffix(".json").unlink(missing_ok=True)
+    return total + size <= limit

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +12,7 @@ from torch import Tensor, nn
 
 from whet.data.store import TokenStore
 from whet.engine.batches import by_width
-from whet.engine.capture import States, capture
+from whet.engine.capture import Pass, States
 from whet.engine.precision import products
 from whet.models.cut import Cut, find_cut
 from whet.models.heads import outputs_of
@@ -40,6 +37,7 @@ class Forward:
         self.precision = precision
         self.token_budget = token_budget
         self.boundary: Boundary | None = None
+        self.cuts: dict[str, Cut | None] = {}
         self.model.to(self.device)
 
     def __call__(self, store: TokenStore, rows: np.ndarray) -> Tensor:
@@ -54,22 +52,16 @@ class Forward:
     def inputs(self, store: TokenStore, rows: np.ndarray) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in store.batch(rows).items()}
 
-    def cut_below(self, group: str, anatomy: Anatomy, stores: Sequence[TokenStore]) -> dict[str, Any] | None:
-        """Compute what lies below `group` for all rows, once. Returns what was captured, or None where the model
-        has to run whole."""
-        self.boundary = None
-        cut = find_cut(self.model, anatomy, group, self.inputs(stores[0], np.arange(min(4, len(stores[0])))))
-        if cut is None:
-            return None
-        begun = time.monotonic()
-        states = {id(s): capture(cut, s, self.token_budget, self.precision, self.device) for s in stores}
-        self.boundary = Boundary(cut, states)
-        return {
-            "before": group,
-            "rows": sum(len(store) for store in stores),
-            "megabytes": round(sum(state.megabytes for state in states.values()), 1),
-            "seconds": round(time.monotonic() - begun, 2),
-        }
+    def find_cut(self, group: str, anatomy: Anatomy, store: TokenStore) -> Cut | None:
+        """The cut before a group, tried once on real rows; None where the model has to run whole."""
+        if group not in self.cuts:
+            trial = self.inputs(store, np.arange(min(4, len(store))))
+            self.cuts[group] = find_cut(self.model, anatomy, group, trial)
+        return self.cuts[group]
+
+    @property
+    def passes(self) -> Pass:
+        return Pass(self.model, self.token_budget, self.precision, self.device)
 
     def all(self, store: TokenStore) -> np.ndarray:
         """Outputs for all rows in eval mode, in the rows' order, fp32; the work is shared out over processes."""

@@ -24,17 +24,18 @@ from whet.config import Settings
 from whet.data.store import TokenStore
 from whet.engine import checkpoint
 from whet.engine.batches import batch_rows, split_batch
-from whet.engine.forward import Forward, set_modes
+from whet.engine.capture import Captures, Wanted
+from whet.engine.forward import Boundary, Forward, set_modes
 from whet.engine.interrupt import Asked, interruptions
 from whet.engine.journal import Journal
 from whet.engine.optimizers import Stepper
 from whet.engine.position import Best, Position
-from whet.engine.precision import peak_memory_mb, processes
+from whet.engine.precision import free_memory, peak_memory_mb, processes
 from whet.errors import Interrupted, NonFiniteError, TrainingError
 from whet.models.dropout import mix
 from whet.models.load import Built
 from whet.plan.anatomy import Anatomy
-from whet.plan.explain import lowest_moving
+from whet.plan.explain import boundaries, lowest_moving
 from whet.plan.values import Phase, Plan
 from whet.tasks.classification import Classification
 
@@ -54,7 +55,8 @@ class Part:
 class Job:
     """All that a run needs.
 
-    `fresh` gives the weights that the model started with, by name; `watch` is told each line of progress.jsonl.
+    `fresh` gives the weights that the model started with, by name; `cache` is where computed states are kept for other
+    runs and `identity` what those depend on; `watch` is told each line of progress.jsonl.
     """
 
     built: Built
@@ -66,6 +68,8 @@ class Job:
     settings: Settings
     precision: str
     folder: Path
+    cache: Path | None
+    identity: str
     fresh: Callable[[], dict[str, Tensor]]
     watch: Callable[[dict[str, Any]], None]
 
@@ -88,11 +92,13 @@ class Loop:
         self.forward = Forward(job.built.model, self.place, job.precision, job.settings.token_budget)
         self.parameters = dict(job.built.model.named_parameters())
         self.per_epoch = -(-len(job.train.targets) // self.settings.batch_size)
+        self.keeps = max([1, *(edit.best for edit in job.plan.finish)])
         self.checkpoints = job.folder / "checkpoints"
         self.at = Position()
         self.moved: set[str] = set()
         self.optimizer_state: dict[str, Tensor] = {}
-        self.captures: list[dict[str, Any]] = []
+        self.captures = Captures(job.cache, job.folder / "states", free_memory() // 4)
+        self.facts: list[dict[str, Any]] = []
         self.batches: tuple[int, list[np.ndarray]] = (-1, [])
 
     def run(self) -> Outcome:
@@ -101,11 +107,14 @@ class Loop:
         with interruptions() as asked:
             while self.at.phase < len(self.plan.phases):
                 self.run_phase(self.plan.phases[self.at.phase], asked)
-        self.journal.close()
         memory, kept = peak_memory_mb(), self.at.best
         assert kept is not None, "every phase ends with a validation"
         self.load(kept)
-        return Outcome(kept, self.at, self.captures, memory)
+        for edit in self.plan.finish:
+            kept = self.average(edit.best)
+        self.journal.close()
+        shutil.rmtree(self.captures.spill, ignore_errors=True)
+        return Outcome(kept, self.at, self.facts, memory)
 
     def run_phase(self, phase: Phase, asked: Asked) -> None:
         self.enter(phase)
@@ -158,7 +167,7 @@ class Loop:
         """Set what moves, in which mode each module runs and the optimizer; compute what lies below once."""
         names = phase.train.on(self.anatomy)
         self.moving = {name: value for name, value in self.parameters.items() if name in names}
-        self.moved |= names
+        before, self.moved = frozenset(self.moved), self.moved | names
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in names)
             parameter.grad = None
@@ -166,12 +175,31 @@ class Loop:
         self.optimizer = Stepper(phase.optimizer, self.moving, self.anatomy)
         self.optimizer.restore(self.optimizer_state)
         self.unchecked = True
-        stores = (self.job.train.store, self.job.valid.store)
-        captured = self.forward.cut_below(lowest_moving(self.anatomy, names), self.anatomy, stores)
-        self.captures += [{"phase": phase.name, **captured}] if captured else []
+        self.capture_below(phase, names, before)
         if self.at.phase == len(self.at.lengths):
             self.at.lengths.append(self.steps_of(phase))
             self.save()
+
+    def capture_below(self, phase: Phase, names: frozenset[str], before: frozenset[str]) -> None:
+        """Compute what lies below the lowest moving group for all rows, once, and with it, in the same pass, what
+        later phases will need; say what was done, or why the model runs whole."""
+        self.forward.boundary, fact = None, {"phase": phase.name}
+        needed = boundaries(self.plan, self.anatomy, self.at.phase, before)
+        self.captures.release(list(needed))
+        own = lowest_moving(self.anatomy, names)
+        if own not in needed:
+            return
+        cuts = {group: self.forward.find_cut(group, self.anatomy, self.job.train.store) for group in needed}
+        cut = cuts[own]
+        if cut is None:
+            self.facts.append({**fact, "before": own, "from": "not cut: a trial gave other outputs, so the model runs whole"})
+            return
+        wanted = [Wanted(c, self.job.identity if needed[g] else None) for g, c in cuts.items() if c]
+        wanted.sort(key=lambda w: w.cut is not cut)
+        stores = (self.job.train.store, self.job.valid.store)
+        states, found = self.captures.provide(wanted, stores, self.forward.passes)
+        self.forward.boundary = Boundary(cut, states)
+        self.facts.append({**fact, **found})
 
     def steps_of(self, phase: Phase) -> int:
         if phase.length.unit != "min":
@@ -206,6 +234,22 @@ class Loop:
         fresh = {"phase": self.at.phase + 1, "step": 0, "phase_best": None, "without_progress": 0}
         self.at = self.at.model_copy(update=fresh)
         self.save()
+
+    def average(self, best: int) -> Best:
+        """The mean of the weights of the best validations, scored on the validation rows."""
+        chosen = self.at.ranked[:best]
+        total: dict[str, Tensor] = {}
+        for one in chosen:
+            self.load(one)
+            for name, value in self.weights().items():
+                total[name] = total[name] + value.detach() if name in total else value.detach().clone()
+        self.take({name: value / len(chosen) for name, value in total.items()})
+        self.forward.boundary = None
+        scores = self.task.score(self.forward.all(self.job.valid.store), self.job.valid.targets)
+        steps = ", ".join(str(one.step) for one in sorted(chosen, key=lambda one: one.step))
+        last = chosen[0].model_copy(update={"score": scores[self.settings.metric], "loss": scores["log_loss"], "scores": scores})
+        self.journal.write({"step": self.at.done, "phase": f"mean of steps {steps}", "split": "valid", **scores}, best=last)
+        return last
 
     # Steps
 
@@ -301,7 +345,7 @@ class Loop:
         return crossed or done == self.at.lengths[self.at.phase]
 
     def validate(self, phase: Phase) -> None:
-        """Score the validation rows; keep the weights if they are the best of the phase or of the run."""
+        """Score the validation rows; keep the weights if they are the best of the phase or among the run's best."""
         metric, at = self.settings.metric, self.at
         scores = self.task.score(self.forward.all(self.job.valid.store), self.job.valid.targets)
         train_loss = at.losses[0] / max(at.losses[1], 1)
@@ -309,11 +353,12 @@ class Loop:
         at.history.append((at.done, train_loss, found.loss))
         at.losses = (0.0, 0)
         at.without_progress += 1
-        if found.beats(at.phase_best, lower_is_better=metric == "log_loss"):
+        lower = metric == "log_loss"
+        if found.beats(at.phase_best, lower):
             at.phase_best, at.without_progress = found, 0
+        at.rank(found, self.keeps, lower)
+        if found in (at.phase_best, *at.ranked):
             self.keep(found)
-        if found.beats(at.best, lower_is_better=metric == "log_loss"):
-            at.best = found
         line = {"step": at.done, "phase": phase.name, "split": "valid", "train_loss": train_loss, **scores}
         self.journal.write(line, best=at.best)
 
@@ -321,7 +366,7 @@ class Loop:
         return phase.stop is not None and self.at.without_progress >= phase.stop.validations
 
     def keep(self, best: Best) -> None:
-        """Store the weights of the best validation so far of this phase; the run's best is one of these."""
+        """Store the weights of a validation."""
         if self.place.is_main_process:
             checkpoint.write(self.checkpoints, best.folder, {"moved": self.weights()}, best.model_dump())
         self.place.wait_for_everyone()
@@ -359,4 +404,4 @@ class Loop:
 def bests_of(path: Path) -> set[str]:
     """The folders of the best weights that a checkpoint refers to."""
     at = Position.model_validate(checkpoint.facts(path))
-    return {best.folder for best in (at.best, at.phase_best) if best}
+    return {best.folder for best in (at.phase_best, *at.ranked) if best}

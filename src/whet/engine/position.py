@@ -32,6 +32,7 @@ class Position(BaseModel):
     """`phase` and `step` say what comes next; `done` counts the steps of all phases.
 
     `lengths` holds the steps of each phase entered so far; `ended` why each finished phase ended.
+    `ranked` holds the best validations of the run that are kept, the best first; `phase_best` that of this phase.
     `losses` is (sum, steps) of the training loss since the last validation; `history` the step, training
     and validation loss of each validation. `progress` is the length of progress.jsonl in bytes.
     """
@@ -41,10 +42,19 @@ class Position(BaseModel):
     done: int = 0
     lengths: list[int] = []
     ended: list[str] = []
-    best: Best | None = None
+    ranked: list[Best] = []
     phase_best: Best | None = None
     without_progress: int = 0
     losses: tuple[float, int] = (0.0, 0)
     history: list[tuple[int, float, float]] = []
     progress: int = 0
     seconds: float = 0.0
+
+    @property
+    def best(self) -> Best | None:
+        return self.ranked[0] if self.ranked else None
+
+    def rank(self, found: Best, keep: int, lower_is_better: bool) -> None:
+        """Put a validation where it belongs among the best, and let go of those beyond `keep`."""
+        place = next((n for n, one in enumerate(self.ranked) if found.beats(one, lower_is_better)), len(self.ranked))
+        self.ranked = [*self.ranked[:place], found, *self.ranked[place:]][:keep]

@@ -53,3 +53,16 @@ def peak_memory_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process can still take, a container's limit counted."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
+            allowed = limit.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as current:
+            used = int(current.read())
+    except (OSError, ValueError):
+        return free
+    return free if allowed == "max" else max(0, min(free, int(allowed) - used))

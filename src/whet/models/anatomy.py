@@ -25,7 +25,7 @@ def anatomy_of(model: nn.Module, name: str, inputs: Inputs, forward: Callable[[n
     """
     order, used = _trace(model, inputs, forward)
     owners = _owners(model)
-    head = {owners[id(parameter)][0] for n, parameter in model.named_parameters(remove_duplicate=False) if n in set(new)}
+    head = set(new)
     blocks = _trunk(model, order, head) or _children(model, order, head)
     depth = _depths(model, order, blocks, head, owners)
     groups: list[list[Parameter]] = [[] for _ in range(len(blocks) + 2)]

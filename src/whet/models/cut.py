@@ -7,7 +7,7 @@ entry alone gives the model's output, it is called on the state. Which of these 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +22,30 @@ Inputs = dict[str, Tensor]
 
 
 class _Reached(Exception):
-    """Ends a pass at the boundary, carrying the state that arrived there."""
+    """Ends a pass at the last boundary that is wanted."""
 
-    def __init__(self, state: Tensor) -> None:
-        self.state = state
+
+def states_at(model: nn.Module, entries: Sequence[str], inputs: Inputs) -> list[Tensor]:
+    """The states that arrive at some modules in one pass, rows first; the pass ends when all have been met."""
+    found: dict[str, Tensor] = {}
+
+    def take(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.setdefault(name, _state(args, kwargs))
+            if len(found) == len(set(entries)):
+                raise _Reached
+
+        return hook
+
+    handles = [model.get_submodule(e).register_forward_pre_hook(take(e), with_kwargs=True) for e in set(entries)]
+    try:
+        outputs_of(model, inputs)
+    except _Reached:
+        return [found[entry] for entry in entries]
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise RuntimeError(f"the forward pass never came to {', '.join(set(entries) - found.keys())}")
 
 
 @dataclass
@@ -44,19 +64,7 @@ class Cut:
 
     def capture(self, inputs: Inputs) -> Tensor:
         """The state that arrives at the entry, rows first. The pass ends there."""
-        module = self.model.get_submodule(self.entry)
-
-        def take(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            raise _Reached(_state(args, kwargs))
-
-        handle = module.register_forward_pre_hook(take, with_kwargs=True)
-        try:
-            outputs_of(self.model, inputs)
-        except _Reached as reached:
-            return reached.state
-        finally:
-            handle.remove()
-        raise RuntimeError(f"the forward pass never came to {self.entry}")
+        return states_at(self.model, [self.entry], inputs)[0]
 
     def above(self, inputs: Inputs, state: Tensor) -> Tensor:
         """The model's outputs from a stored state; what lies below the entry is not computed."""

@@ -65,6 +65,9 @@ def load_tokenizer(source: ModelFolder) -> Any:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"the model {source.reference} has no tokenizer that can be read: {_first_line(error)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Where its files are missing, transformers makes an empty one without a word.
+        raise ModelError(f"the model {source.reference} has no tokenizer: its folder lacks the files of one")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"the tokenizer of {source.reference} has neither a padding nor an end token")
@@ -101,6 +104,8 @@ def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int)
         model.config.pad_token_id = model.config.pad_token_id or 0
     else:
         body, origin = _load(source, transformers.AutoModel)
+        if head.depth is not None:
+            keep_blocks(body, head.depth, source.reference)
         width = getattr(body.config, "hidden_size", None)
         if not isinstance(width, int):
             raise ModelError(f"{source.reference}: its config has no hidden_size; use --head native")
@@ -158,6 +163,20 @@ def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
     names = {name for name, _ in model.named_parameters()}
     left = tuple(sorted(info["unexpected_keys"]))
     return model, Origin(len(names - missing), tuple(sorted(missing & names)), left)
+
+
+def keep_blocks(body: Any, depth: int, reference: str) -> None:
+    """Keep the first `depth` blocks of a body, and say so in its config, so that it loads as it is."""
+    count = getattr(body.config, "num_hidden_layers", None)
+    chains = [(n, m) for n, m in body.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if len(chains) != 1:
+        raise ModelError(f"{reference}: its blocks cannot be counted from its config, so it cannot be used to a depth")
+    name, chain = chains[0]
+    parent, _, own = name.rpartition(".")
+    setattr(body.get_submodule(parent), own, nn.ModuleList(list(chain)[:depth]))
+    body.config.num_hidden_layers = depth
+    if getattr(body.config, "layer_types", None):
+        body.config.layer_types = body.config.layer_types[:depth]
 
 
 def attention_dropouts(config: Any) -> list[str]:

@@ -66,3 +66,22 @@ def explain(plan: Plan, anatomy: Anatomy, rows: int, batch_size: int) -> tuple[P
 def lowest_moving(anatomy: Anatomy, moving: frozenset[str]) -> str:
     """The name of the lowest group with a moving parameter."""
     return next(g.name for g in anatomy.groups if any(p.name in moving for p in g.parameters))
+
+
+def boundaries(plan: Plan, anatomy: Anatomy, phase: int, moved: frozenset[str]) -> dict[str, bool]:
+    """The groups at which phase number `phase` and later ones can be cut, the next needed first, each with whether
+    what lies below it is as pretrained when its phase begins. `moved` are the parameters that moved before.
+
+    A later phase's group is among them where nothing below it moves until then: computed now, it will still hold.
+    """
+    found: dict[str, bool] = {}
+    names = [group.name for group in anatomy.groups]
+    since: frozenset[str] = frozenset()
+    for later in plan.phases[phase:]:
+        moving = later.train.on(anatomy)
+        lowest = lowest_moving(anatomy, moving)
+        below = {p.name for group in anatomy.groups[: names.index(lowest)] for p in group.parameters}
+        if below and not below & since:
+            found.setdefault(lowest, not below & moved)
+        since |= moving
+    return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from whet.errors import SelectionError, UsageError
+from whet.errors import SelectionError
 from whet.plan.anatomy import Anatomy
 from whet.plan.base import Value
 from whet.plan.text import build, parse, show
@@ -27,6 +27,14 @@ class Select(Value):
         if not found:
             raise SelectionError(f"{self} selects nothing in {anatomy.model}")
         return found
+
+    @staticmethod
+    def parse(text: str) -> Select:
+        """The selection that a text names, e.g. `head() + match("*.bias")`. Raises `SelectionError`."""
+        made = build(parse(text), MAKERS, "selection")
+        if not isinstance(made, Select):
+            raise SelectionError(f"{text!r} is no selection; write for example head(), top(2) or match('*.bias')")
+        return made
 
     def __add__(self, other: Select) -> Select:
         return Joined(left=self, right=other)
@@ -101,6 +109,18 @@ class Match(Select):
         return show("match", self.patterns, {})
 
 
+class Kinds(Select):
+    """Parameters by what they are: weight, bias or norm."""
+
+    chosen: tuple[Literal["weight", "bias", "norm"], ...] = Field(min_length=1)
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(parameter.name for parameter in anatomy.parameters if parameter.kind in self.chosen)
+
+    def __str__(self) -> str:
+        return show("kinds", self.chosen, {})
+
+
 class Joined(Select):
     left: AnySelect
     right: AnySelect
@@ -143,16 +163,15 @@ def match(*patterns: str) -> Select:
     return Match(patterns=patterns)
 
 
-MAKERS = {"everything": everything, "head": head, "top": top, "groups": groups, "match": match}
+def kinds(*names: str) -> Select:
+    return Kinds(chosen=names)  # type: ignore[arg-type]
+
+
+MAKERS = {"everything": everything, "head": head, "top": top, "groups": groups, "match": match, "kinds": kinds}
 
 
 def _read(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    made = build(parse(value), MAKERS, "selection")
-    if not isinstance(made, Select):
-        raise UsageError(f"{value!r} is no selection; write for example head(), top(2) or match('*.bias')")
-    return made
+    return Select.parse(value) if isinstance(value, str) else value
 
 
 AnySelect = Annotated[Select, BeforeValidator(_read), PlainSerializer(str)]

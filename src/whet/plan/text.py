@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from whet.errors import UsageError, did_you_mean
 
 
@@ -40,9 +42,10 @@ def parse(text: str) -> Any:
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
-    except SyntaxError as error:
-        raise UsageError(f"cannot read {text!r}: write it like name, or name(argument=value)") from error
-    return _value(tree.body, text)
+        return _value(tree.body, text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        shown = text if len(text) <= 60 else f"{text[:60]}..."
+        raise UsageError(f"cannot read {shown!r}: write it like name, or name(argument=value)") from error
 
 
 def _value(node: ast.expr, text: str) -> Any:
@@ -82,7 +85,10 @@ def build(value: Any, makers: Mapping[str, Callable[..., Any]], kind: str) -> An
         return tuple(build(part, makers, kind) for part in value)
     if isinstance(value, Combined):
         left, right = build(value.left, makers, kind), build(value.right, makers, kind)
-        return left + right if value.sign == "+" else left - right
+        try:
+            return left + right if value.sign == "+" else left - right
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"these cannot be joined by {value.sign}: {_shown(left)}, {_shown(right)}") from error
     if not isinstance(value, Call):
         return value
     if value.name not in makers:
@@ -91,8 +97,19 @@ def build(value: Any, makers: Mapping[str, Callable[..., Any]], kind: str) -> An
     kwargs = {key: build(arg, makers, kind) for key, arg in value.kwargs.items()}
     try:
         return makers[value.name](*args, **kwargs)
-    except TypeError as error:
-        raise UsageError(f"{kind} {value.name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{kind} {value.name}: {_reason(error, makers[value.name])}") from error
+
+
+def _reason(error: TypeError | ValueError, maker: Any) -> str:
+    """What was wrong with the arguments, in one line; an unknown one gets the nearest name."""
+    if not isinstance(error, ValidationError):
+        return "its arguments need names" if isinstance(maker, type) else str(error)
+    fault = error.errors()[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"no argument {name!r}; {did_you_mean(name, maker.model_fields)}"
+    return f"{name}: {fault['msg']}"
 
 
 def text_to(makers: Mapping[str, Callable[..., Any]], kind: str) -> Callable[[Any], Any]:

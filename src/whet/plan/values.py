@@ -131,6 +131,7 @@ class NewHead(Value):
     pooling: Literal["mean", "cls", "max", "last"] | None = None
     hidden: tuple[int, ...] = ()
     dropout: float = Field(0.1, ge=0, lt=1)
+    depth: int | None = Field(None, ge=1)
 
 
 class SetDropout(Value):
@@ -138,6 +139,13 @@ class SetDropout(Value):
 
     edit: Literal["set dropout"] = "set dropout"
     share: float = Field(ge=0, lt=1)
+
+
+class Average(Value):
+    """The result is the mean of the weights of the `best` validations of the run (fewer where there were fewer)."""
+
+    edit: Literal["average"] = "average"
+    best: int = Field(ge=2)
 
 
 Edit = Annotated[NewHead | SetDropout, Field(discriminator="edit")]
@@ -155,10 +163,11 @@ class Phase(Value):
 
 
 class Plan(Value):
-    """What is changed in the model before training, then what moves, phase by phase."""
+    """What is changed in the model before training, what moves phase by phase, what is done with the result."""
 
     edits: tuple[Edit, ...] = ()
     phases: tuple[Phase, ...] = Field(min_length=1)
+    finish: tuple[Average, ...] = ()
 
 
 class Defaults(Value):

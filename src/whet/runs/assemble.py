@@ -20,6 +20,7 @@ from whet.models.heads import outputs_of
 from whet.models.load import Built, build, length_limit, load_tokenizer
 from whet.models.reference import ModelFolder, find_model
 from whet.plan.anatomy import Anatomy
+from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
 from whet.plan.values import Edit, Plan
 from whet.tasks.classification import Classification
@@ -66,7 +67,7 @@ def assemble(resolved: Resolved, dataset: Dataset, plan: Plan | None = None) -> 
     edits = plan.edits if plan else settings.defaults().edits
     built, anatomy = _built(source, tokenizer, edits, task.outputs, settings)
     if plan is None:
-        plan = resolved.strategy(anatomy, settings.defaults())
+        plan = share_minutes(resolved.strategy(anatomy, settings.defaults()), anatomy)
         if plan.edits != edits:
             built, anatomy = _built(source, tokenizer, plan.edits, task.outputs, settings)
     if resolved.verb == "train":

@@ -21,6 +21,7 @@ from whet.config import Resolved, Settings
 from whet.data.read import Table, read
 from whet.data.split import Dataset, prepare
 from whet.data.store import TokenStore
+from whet.engine.capture import cache_folder, identity
 from whet.engine.forward import Forward
 from whet.engine.loop import Job, Loop, Outcome
 from whet.engine.precision import choose_precision, processes
@@ -28,7 +29,7 @@ from whet.errors import Interrupted, RunError, TrainingError
 from whet.evaluate.metrics import overfitting
 from whet.models.load import save
 from whet.plan.explain import PhaseFacts, explain
-from whet.plan.strategies import Strategy
+from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.runs.assemble import Assembled, assemble, use_attention_for
 from whet.runs.folder import FORMAT, Folder
@@ -196,6 +197,8 @@ def train(
         settings=settings,
         precision=precision,
         folder=folder.path,
+        cache=cache_folder(settings.cache),
+        identity=identity(parts.source.sha256, here(settings) | {"depth": parts.built.head.depth}),
         fresh=lambda: parts.fresh(settings.seed),
         watch=watch,
     )

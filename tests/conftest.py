@@ -1,0 +1,157 @@
+"""What several test files need: two tiny pretrained models, rows, and a job for the engine made from them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Models as tiny as these are slower on two threads than on one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MESSAGES = Path(__file__).parent.parent / "examples" / "messages.csv"
+LABELS = ("card_problem", "loan_request", "order_status")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that a test keeps for other runs goes to the person's own cache; processes that it starts inherit this."""
+    os.environ["WHET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def rows_of_messages() -> list[dict[str, str]]:
+    with MESSAGES.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def make_tokenizer(special: dict[str, str], template: str | None) -> Any:
+    """A word-level tokenizer of the 300 commonest words of the example, after its special tokens and "of"."""
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    split = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for row in rows_of_messages() for word, _ in split.pre_tokenize_str(row["text"].lower()))
+    common = sorted(counts, key=lambda word: (-counts[word], word))[:300]
+    unknown = special.get("unk_token", "the")
+    # A decoder's end token comes last, as in GPT-2: id 0 is a word like any other.
+    order = [*special.values(), *common] if template else [*common, *special.values()]
+    vocabulary = {word: number for number, word in enumerate(order)}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token=unknown))
+    inner.normalizer = normalizers.Lowercase()
+    inner.pre_tokenizer = split
+    if template:
+        ends = [(special[name], vocabulary[special[name]]) for name in ("cls_token", "sep_token")]
+        inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=96, **special)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of random weights: hidden size 32, four blocks, two heads, dropout 0.1."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    special = {"pad_token": "[pad]", "unk_token": "[unk]", "cls_token": "[cls]", "sep_token": "[sep]"}
+    tokenizer = make_tokenizer(special, "[cls] $A [sep]")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=96, initializer_range=0.1, pad_token_id=0, **sizes
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    torch.manual_seed(1)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a GPT-2 of random weights: hidden size 32, three blocks, two heads, dropout 0.1, no padding token."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = make_tokenizer({"eos_token": "[end]"}, None)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=3, n_head=2, n_positions=96, initializer_range=0.1,
+        bos_token_id=end, eos_token_id=end,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
+    torch.manual_seed(2)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def messages() -> Path:
+    """The example of the repository: some 740 rows, eight labels."""
+    return MESSAGES
+
+
+@pytest.fixture(scope="session")
+def rows_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 rows of the example in three labels, 40 each, columns `text` and `label`."""
+    rows = rows_of_messages()
+    chosen = [[row for row in rows if row["label"] == label][:40] for label in LABELS]
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, ["text", "label"])
+        writer.writeheader()
+        # Labels alternate, so that a part of the file holds all of them.
+        writer.writerows(row for trio in zip(*chosen, strict=True) for row in trio)
+    return path
+
+
+JobOf = Callable[..., Any]
+
+
+@pytest.fixture
+def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> JobOf:
+    """Makes an engine's `Job` from options as a person gives them: `job_of(verb="train", steps=5, plan=...)`.
+
+    In fp32, one thread, on `tiny_bert` and `rows_csv` unless asked otherwise; the folder is a new one.
+    """
+    from whet.config import resolve
+    from whet.engine.loop import Job
+    from whet.engine.precision import choose_precision, processes
+    from whet.runs.assemble import assemble, use_attention_for
+    from whet.runs.execute import read_rows
+
+    def make(
+        verb: str = "fine_tune",
+        plan: Any = None,
+        folder: Path | None = None,
+        watch: Callable[[dict[str, Any]], None] = lambda line: None,
+        data: Any = rows_csv,
+        **options: Any,
+    ) -> Job:
+        options = {"model": str(tiny_bert), "precision": "fp32", "threads": 1, **options}
+        resolved = resolve(verb, options)
+        settings = resolved.settings
+        dataset = read_rows(settings, data)
+        parts = assemble(resolved, dataset, plan)
+        train, valid = parts.part(dataset.train), parts.part(dataset.valid)
+        use_attention_for(parts.built.model, int(max(train.store.lengths.max(), valid.store.lengths.max())))
+        return Job(
+            built=parts.built,
+            anatomy=parts.anatomy,
+            plan=parts.plan,
+            task=parts.task,
+            train=train,
+            valid=valid,
+            settings=settings,
+            precision=choose_precision(settings.precision, processes().device),
+            folder=folder or tmp_path_factory.mktemp("job"),
+            fresh=lambda: parts.fresh(settings.seed),
+            watch=watch,
+        )
+
+    return make

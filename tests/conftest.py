@@ -117,13 +117,14 @@ JobOf = Callable[..., Any]
 def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> JobOf:
     """Makes an engine's `Job` from options as a person gives them: `job_of(verb="train", steps=5, plan=...)`.
 
-    In fp32, one thread, on `tiny_bert` and `rows_csv` unless asked otherwise; the folder is a new one.
+    In fp32, one thread, without a cache, on `tiny_bert` and `rows_csv` unless asked otherwise; the folder is new.
     """
     from whet.config import resolve
+    from whet.engine.capture import cache_folder, identity
     from whet.engine.loop import Job
     from whet.engine.precision import choose_precision, processes
     from whet.runs.assemble import assemble, use_attention_for
-    from whet.runs.execute import read_rows
+    from whet.runs.execute import here, read_rows
 
     def make(
         verb: str = "fine_tune",
@@ -133,7 +134,7 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
         data: Any = rows_csv,
         **options: Any,
     ) -> Job:
-        options = {"model": str(tiny_bert), "precision": "fp32", "threads": 1, **options}
+        options = {"model": str(tiny_bert), "precision": "fp32", "threads": 1, "cache": "off", **options}
         resolved = resolve(verb, options)
         settings = resolved.settings
         dataset = read_rows(settings, data)
@@ -150,6 +151,8 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
             settings=settings,
             precision=choose_precision(settings.precision, processes().device),
             folder=folder or tmp_path_factory.mktemp("job"),
+            cache=cache_folder(settings.cache),
+            identity=identity(parts.source.sha256, here(settings)),
             fresh=lambda: parts.fresh(settings.seed),
             watch=watch,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from whet.config import Settings
-from whet.errors import Interrupted, RunError, SettingsError, WhetError, did_you_mean
+from whet.errors import DataError, Interrupted, RunError, SettingsError, WhetError, did_you_mean
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What the parser raises for a call that it cannot read: click's class, of which newer typers bring their own copy."""
@@ -27,32 +28,36 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output, and nothing else")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-ROWS: Any = typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)
+Data = Annotated[str, typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)]
+OptionalData = Annotated[str, typer.Argument(metavar="[DATA]", help="rows; without them, what --model M is made of", show_default=False)]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="a run folder, as whet printed it", show_default=False)]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command every option of Settings. Values stay texts: `resolve` reads and checks them all at once.
 
-    DATA is a list for the parser, which so hands over what no option took, in its order.
+    What no option took reaches us as DATA and the words after it.
     """
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("data", "flags")]
-    extra = [inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[list[str] | None, ROWS])]
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("context", "flags")]
+    extra = []
     for name, field in Settings.model_fields.items():
         yes_or_no = field.annotation is bool
         flag = f"--{name.replace('_', '-')}"
+        extra_of: Any = field.json_schema_extra
         default = "" if field.default is None or name == "head" else f" [{field.default}]"
-        shown = typer.Option(flag, help=f"{field.description}{'' if yes_or_no else default}", show_default=False, metavar="" if yes_or_no else "VALUE")
+        accepts = "" if yes_or_no else f" ({extra_of['expects']}){default}"
+        shown = typer.Option(flag, help=f"{field.description}{accepts}", show_default=False, metavar="" if yes_or_no else "VALUE")
         kind = bool | None if yes_or_no else str | None
         extra.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]))
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
-    def run(data: list[str] | None, **given: Any) -> None:
+    def run(context: typer.Context, data: str = "", **given: Any) -> None:
         flags = {name: given.pop(name) for name in Settings.model_fields}
         flags = {name: value for name, value in flags.items() if value is not None}
-        rows, unknown = sort_words(data or [])
+        rows, unknown = sort_words([data, *context.args])
         command(data=rows, flags=flags | unknown, **given)
 
-    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *extra]
+    parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *extra]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -80,7 +85,7 @@ def sort_words(words: list[str]) -> tuple[str, dict[str, Any]]:
 @app.command("fine-tune", context_settings=LOOSE)
 @with_settings
 def fine_tune(
-    data: str,
+    data: Data,
     flags: dict[str, Any],
     config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
     as_json: Json = False,
@@ -94,7 +99,7 @@ def fine_tune(
 @app.command("train", context_settings=LOOSE)
 @with_settings
 def train(
-    data: str,
+    data: Data,
     flags: dict[str, Any],
     config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
     as_json: Json = False,
@@ -155,27 +160,37 @@ def show_run(path: Any, as_json: bool) -> None:
 @app.command(context_settings=LOOSE)
 @with_settings
 def explain(
-    data: str,
     flags: dict[str, Any],
+    data: OptionalData = "",
     verb: Annotated[str, typer.Option(help="fine-tune or train", metavar="VERB")] = "fine-tune",
     config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print what would run: the settings with where each came from, and the plan. Trains nothing."""
+    """Print what would run: the settings with where each came from, and the plan. Trains nothing.
+
+    Into a file it writes the plan as YAML, the rest as comments: edit it and run it with --plan FILE.
+    """
     with errors_as_text(debug):
         verbs = {"fine-tune": "fine_tune", "train": "train"}
         if verb not in verbs:
             raise SettingsError(f"--verb {verb}: {did_you_mean(verb, verbs)}")
         from whet.report.terminal import explanation
-        from whet.runs.verbs import explained
+        from whet.runs.explained import explained
+        from whet.runs.folder import plan_text
 
-        found = explained(data, verbs[verb], flags, given_as="flag", config=config)
-        print(found.model_dump_json() if as_json else explanation(found))
+        found = explained(data or None, verbs[verb], flags, given_as="flag", config=config)
+        if as_json:
+            print(found.model_dump_json())
+        elif sys.stdout.isatty():
+            print(explanation(found))
+        else:
+            comments = "\n".join(f"# {line}".rstrip() for line in explanation(found).splitlines())
+            print(f"{comments}\n\n{plan_text(found.plan)}", end="")
 
 
 @app.command("eval")
-def evaluate(run: RunPath, data: Annotated[str, ROWS], as_json: Json = False, debug: Debug = False) -> None:
+def evaluate(run: RunPath, data: Data, as_json: Json = False, debug: Debug = False) -> None:
     """Score a finished run on other labelled rows."""
     with errors_as_text(debug):
         from whet.report.terminal import scores_table
@@ -195,11 +210,23 @@ def predict(
 ) -> None:
     """Predict with a finished run: CSV with the columns prediction, probability, text (or JSON objects, one a line)."""
     with errors_as_text(debug):
+        from whet.data.read import read
+
+        table = None if data is None else read(data)
         from whet.runs.result import load
 
         made = load(run)
-        rows = made.rows_to_predict(data, text) if data else made.lines_to_predict(sys.stdin)
+        for note in [] if table is None else table.findings():
+            print(f"whet: note: {note}", file=sys.stderr)
+        rows = made.lines_to_predict(stdin_lines()) if table is None else made.rows_to_predict(table, text)
         write_predictions(made.predictions(rows), as_json)
+
+
+def stdin_lines() -> Iterator[str]:
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise DataError("standard input is not UTF-8; give it as a file, whose encoding is recognised") from error
 
 
 def write_predictions(predictions: Iterator[tuple[str, float, str]], as_json: bool) -> None:
@@ -234,7 +261,13 @@ def errors_as_text(debug: bool) -> Iterator[None]:
         raise typer.Exit(0) from None
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        fail(f"{error.strerror or error}{where}", RunError.exit_code, debug)
+        cure = "; free some space, or choose another --out" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        fail(f"{error.strerror or error}{where}{cure}", RunError.exit_code, debug)
+    except (typer.Exit, typer.Abort, USAGE_ERROR):
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        fail(f"a mistake in whet itself ({what}); please report it with what --debug prints", 1, debug)
 
 
 def fail(text: str, code: int, debug: bool) -> None:

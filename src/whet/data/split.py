@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whet.data.check import Columns, Findings, Rows, check, find_columns
-from whet.data.read import Table, read
+from whet.data.read import read
 from whet.errors import DataError, did_you_mean
 
 
@@ -50,7 +50,9 @@ def prepare(
     parts: dict[str, Rows] = {}
     for name, given in (("test", test), ("valid", valid)):
         if isinstance(given, str):
-            parts[name] = _given(read(given), columns, findings, clean_labels)
+            own = read(given)
+            known, _ = find_columns(own, columns.text, columns.label)
+            parts[name] = check(own, known, findings, clean_labels=clean_labels, known=set(train.labels))
     shares = {name: share for name, share in (("test", test), ("valid", valid)) if isinstance(share, float | int)}
     _refuse_too_little(train, shares)
     train, made = split(train, shares, seed)
@@ -59,7 +61,12 @@ def prepare(
     for name in ("valid", "test"):
         _refuse_unknown(parts[name], labels)
     if not len(parts["valid"]):
-        raise DataError("there are no validation rows: give --valid a file or a share, for example 0.15")
+        raise DataError(
+            f"{train.name}: no row can be spared for validation, which chooses the best weights: "
+            "every label needs a row to train on. Add rows, or give --valid a file"
+        )
+    if shares.get("test") and not len(parts["test"]):
+        findings.notes.append("no row could be spared for the test: every label needs a row to train on")
     _report_overlap(findings, {"train": train, **parts})
     _report_small(findings, train)
     return Dataset(train, parts["valid"], parts["test"], labels, columns, findings)
@@ -68,12 +75,6 @@ def prepare(
 def _by_number(label: str) -> tuple[int, float, str]:
     """Labels that are numbers in the order of the numbers, others by letter."""
     return (0, float(label), label) if label.lstrip("-").isdigit() else (1, 0.0, label)
-
-
-def _given(table: Table, columns: Columns, findings: Findings, clean_labels: bool) -> Rows:
-    own, notes = find_columns(table, columns.text, columns.label)
-    findings.notes += notes
-    return check(table, own, findings, clean_labels=clean_labels)
 
 
 def _refuse_too_little(rows: Rows, shares: dict[str, float]) -> None:
@@ -86,7 +87,7 @@ def _refuse_too_little(rows: Rows, shares: dict[str, float]) -> None:
         )
     if len(counts) > len(rows) / 2 and len(rows) >= 10:
         raise DataError(
-            f"{rows.name}: {len(counts)} different labels in {len(rows)} rows; most occur once. "
+            f"{rows.name}: {len(counts)} different labels in {len(rows)} rows, fewer than two rows each. "
             "Is --label the right column?"
         )
     if sum(shares.values()) >= 1:
@@ -98,8 +99,8 @@ def _refuse_too_little(rows: Rows, shares: dict[str, float]) -> None:
 def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[str, Rows]]:
     """Take the given shares out of the rows: stratified by label, seeded, equal texts kept on one side.
 
-    Every label keeps at least one row for training; a label with too few rows may miss a part. Each share
-    gives at least one row unless it is 0. Returns what is left and the parts, rows in their given order.
+    Every label keeps at least one row for training; a label with too few rows may miss a part. Each share above 0
+    gives at least one row where one can be spared, the last named first. Returns what is left and the parts, rows in their given order.
     """
     chance = random.Random(f"whet split {seed}")
     same: dict[str, list[int]] = defaultdict(list)
@@ -108,6 +109,17 @@ def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[s
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for positions in same.values():
         by_label[rows.labels[positions[0]]].append(positions)
+    left = Counter(rows.labels)
+
+    def spare(bunches: list[list[int]]) -> list[int]:
+        """Take away the last bunch that no label needs as its last training rows; empty when there is none."""
+        for place in reversed(range(len(bunches))):
+            counts = Counter(rows.labels[position] for position in bunches[place])
+            if all(left[label] > count for label, count in counts.items()):
+                left.subtract(counts)
+                return bunches.pop(place)
+        return []
+
     taken: dict[str, list[int]] = {name: [] for name in shares}
     owed = dict.fromkeys(shares, 0.0)
     for label in sorted(by_label):
@@ -117,13 +129,16 @@ def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[s
         for name, share in shares.items():
             # What rounding kept back from one label is owed by the next, so that the part reaches its size.
             owed[name] += share * size
-            while owed[name] >= 0.5 and len(bunches) > 1:
-                bunch = bunches.pop()
+            while owed[name] >= 0.5 and (bunch := spare(bunches)):
                 taken[name] += bunch
                 owed[name] -= len(bunch)
+    rest = sorted((bunch for label in sorted(by_label) for bunch in by_label[label]), key=len, reverse=True)
+    for name in reversed(shares):
+        if shares[name] and not taken[name]:
+            taken[name] = spare(rest)
     out = {position for positions in taken.values() for position in positions}
-    left = rows.take([position for position in range(len(rows)) if position not in out])
-    return left, {name: rows.take(sorted(positions)) for name, positions in taken.items()}
+    kept = rows.take([position for position in range(len(rows)) if position not in out])
+    return kept, {name: rows.take(sorted(positions)) for name, positions in taken.items()}
 
 
 def _refuse_unknown(part: Rows, labels: tuple[str, ...]) -> None:
@@ -140,7 +155,7 @@ def _report_overlap(findings: Findings, parts: dict[str, Rows]) -> None:
     for left, right in (("train", "test"), ("train", "valid"), ("valid", "test")):
         both = keys[left] & keys[right]
         if both:
-            example = min(both, key=len)[:60]
+            example = min(both, key=lambda text: (len(text), text))[:60]
             findings.notes.append(
                 f"{len(both)} texts stand in both {left} and {right} (for example {example!r}): "
                 "scores on them say little about new texts"

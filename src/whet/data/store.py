@@ -45,6 +45,11 @@ class TokenStore:
         digest.update(np.ascontiguousarray(self.ids))
         return digest.digest()
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """The ids that occur, padding included, in ascending order."""
+        return np.unique(np.append(self.ids, self.pad))
+
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, rows x width, padded on the right to the next multiple of 8."""
         lengths = self.lengths[rows]

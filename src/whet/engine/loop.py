@@ -34,6 +34,7 @@ from whet.engine.precision import free_memory, peak_memory_mb, processes
 from whet.errors import Interrupted, NonFiniteError, TrainingError
 from whet.models.dropout import mix
 from whet.models.load import Built
+from whet.models.vocabulary import rows_in_use
 from whet.plan.anatomy import Anatomy
 from whet.plan.explain import boundaries, lowest_moving
 from whet.plan.values import Phase, Plan
@@ -90,7 +91,6 @@ class Loop:
         self.settings, self.plan, self.task, self.anatomy = job.settings, job.plan, job.task, job.anatomy
         self.place = processes()
         self.forward = Forward(job.built.model, self.place, job.precision, job.settings.token_budget)
-        self.parameters = dict(job.built.model.named_parameters())
         self.per_epoch = -(-len(job.train.targets) // self.settings.batch_size)
         self.keeps = max([1, *(edit.best for edit in job.plan.finish)])
         self.checkpoints = job.folder / "checkpoints"
@@ -103,6 +103,12 @@ class Loop:
 
     def run(self) -> Outcome:
         """Train from where the run folder stands to the end of the plan."""
+        tokens = np.unique(np.concatenate([part.store.tokens for part in (self.job.train, self.job.valid)]))
+        with rows_in_use(self.job.built.model, tokens) as self.in_use:
+            return self.run_phases()
+
+    def run_phases(self) -> Outcome:
+        self.parameters = dict(self.job.built.model.named_parameters())
         self.start()
         with interruptions() as asked:
             while self.at.phase < len(self.plan.phases):
@@ -172,13 +178,18 @@ class Loop:
             parameter.requires_grad_(name in names)
             parameter.grad = None
         set_modes(self.job.built.model)
-        self.optimizer = Stepper(phase.optimizer, self.moving, self.anatomy)
-        self.optimizer.restore(self.optimizer_state)
+        self.optimizer = self.new_optimizer(phase)
         self.unchecked = True
         self.capture_below(phase, names, before)
         if self.at.phase == len(self.at.lengths):
             self.at.lengths.append(self.steps_of(phase))
             self.save()
+
+    def new_optimizer(self, phase: Phase) -> Stepper:
+        """The phase's optimizer, with the state that the phase before or the checkpoint left for what keeps moving."""
+        made = Stepper(phase.optimizer, self.moving, self.anatomy)
+        made.restore(self.optimizer_state)
+        return made
 
     def capture_below(self, phase: Phase, names: frozenset[str], before: frozenset[str]) -> None:
         """Compute what lies below the lowest moving group for all rows, once, and with it, in the same pass, what
@@ -204,11 +215,11 @@ class Loop:
     def steps_of(self, phase: Phase) -> int:
         if phase.length.unit != "min":
             return phase.length.steps(self.per_epoch)
-        return max(1, int(60 * phase.length.amount / self.seconds_per_step()))
+        return max(1, int(60 * phase.length.amount / self.seconds_per_step(phase)))
 
-    def seconds_per_step(self) -> float:
+    def seconds_per_step(self, phase: Phase) -> float:
         """Measured on 20 steps at rate zero, which leave the weights as they are, with a validation's share."""
-        state, times = self.optimizer.state(), []
+        times = []
         for number in range(CALIBRATION_STEPS):
             begun = time.monotonic()
             self.gradient(self.rows_of(number % self.per_epoch))
@@ -218,7 +229,7 @@ class Loop:
         begun = time.monotonic()
         self.forward.all(self.job.valid.store)
         validations = (time.monotonic() - begun) * self.settings.validations_per_epoch / self.per_epoch
-        self.optimizer.restore(state)
+        self.optimizer = self.new_optimizer(phase)
         own = torch.tensor(sorted(times)[len(times) // 2] + validations, device=self.place.device)
         return float(reduce(own, "mean")) if self.place.num_processes > 1 else float(own)
 
@@ -306,10 +317,9 @@ class Loop:
                 f"Rows of this step: lines {lines}{', ...' if len(rows) > 8 else ''}. "
                 "Try a lower --learning-rate, or --precision fp32"
             )
-        nn.utils.clip_grads_with_norm_(self.moving.values(), self.settings.max_grad_norm, norm)
         length = self.at.lengths[self.at.phase]
         rates = {group.name: phase.rate.at(self.at.step, length, group.name) for group in self.anatomy.groups}
-        self.optimizer.step(rates)
+        self.optimizer.step(rates, divide_by=max(1.0, float(norm) / self.settings.max_grad_norm))
         self.forget_gradient()
         self.at.step += 1
         self.at.done += 1
@@ -394,7 +404,7 @@ class Loop:
             back = {name: value for name, value in self.job.fresh().items() if name in self.moved - weights.keys()}
         with torch.no_grad():
             for name, value in {**back, **weights}.items():
-                self.parameters[name].copy_(value)
+                self.parameters[name].copy_(self.in_use.of(name, value))
         self.moved |= weights.keys()
 
     def load(self, best: Best) -> None:

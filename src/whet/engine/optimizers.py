@@ -33,8 +33,10 @@ class Stepper:
             parts.append({"params": [moving[name] for name in names], "weight_decay": decay})
         self.torch = _make(value, parts)
 
-    def step(self, rates: Mapping[str, float]) -> None:
-        """One step, with the rate of each group."""
+    def step(self, rates: Mapping[str, float], divide_by: float = 1.0) -> None:
+        """One step, with the rate of each group. Gradients count as divided by `divide_by`: clipping, without a pass
+        over them, in the optimizer's own."""
+        self.torch.grad_scale = torch.tensor(divide_by) if divide_by != 1.0 else None  # type: ignore[attr-defined]
         for part, group in zip(self.torch.param_groups, self.groups, strict=True):
             part["lr"] = rates[group]
         self.torch.step()
@@ -62,6 +64,9 @@ class Stepper:
                         field: value.clone().to("cpu" if field == "step" and parameter.device.type == "cpu" else parameter.device)
                         for field, value in fields[name].items()
                     }
+                elif fields and part.get("momentum"):
+                    # torch's fused SGD wants momentum for all parameters of a group or none; zero is where it starts.
+                    self.torch.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
 
 
 def _make(value: OneOptimizer, parts: list[dict[str, object]]) -> torch.optim.Optimizer:

@@ -50,21 +50,19 @@ def anatomy_of(model: nn.Module, name: str, inputs: Inputs, forward: Callable[[n
 
 
 def _trace(model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor]) -> tuple[list[str], set[str]]:
-    """Names of modules in the order of their first call, and the parameters that a gradient reaches."""
+    """Names of modules in the order of their first call, and the parameters that a gradient reaches. The model is in
+    eval mode, as it was built."""
     order: dict[str, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
         for name, module in model.named_modules()
     ]
-    training = model.training
-    model.eval()
     try:
         with torch.enable_grad():
             forward(model, inputs).float().square().sum().backward()
     finally:
         for handle in handles:
             handle.remove()
-        model.train(training)
     used = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     model.zero_grad(set_to_none=True)
     return list(order), used

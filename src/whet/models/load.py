@@ -34,7 +34,7 @@ class Origin:
 
 @dataclass
 class Built:
-    """A model with its edits applied. `key` steers its keyed dropout."""
+    """A model with its edits applied, in eval mode. `key` steers its keyed dropout."""
 
     model: nn.Module
     head: NewHead
@@ -120,7 +120,8 @@ def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int)
             for module in model.modules():
                 if isinstance(module, nn.Dropout) and module.p > 0:
                     module.p = edit.share
-    return Built(model, head, origin, key_dropouts(model))
+    key = key_dropouts(model)
+    return Built(model.eval(), head, origin, key)
 
 
 def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:

@@ -20,17 +20,27 @@ class PhaseFacts(Value):
     length: str
     steps: int | None
     frozen_below: str | None
+    captured_mb: float | None = None
+
+
+class GroupFacts(Value):
+    """One group of a model. `cut`: a trial showed that the model can be divided before it."""
+
+    name: str
+    parameters: int
+    cut: bool
 
 
 class Explained(Value):
-    """What would run: the plan, its phases in numbers, every option and where it came from, groups of the model with
-    their parameters, rows of each part, and what was noticed in the data."""
+    """What would run: the plan, its phases in numbers, every option and where it came from, the groups of the model,
+    rows of each part, and what was noticed in the data."""
 
     plan: Plan
     phases: tuple[PhaseFacts, ...]
     settings: dict[str, Any]
     sources: dict[str, str]
-    groups: dict[str, int]
+    groups: tuple[GroupFacts, ...]
+    hidden_size: int | None
     rows: dict[str, int]
     notes: tuple[str, ...]
 

@@ -25,7 +25,9 @@ class Select(Value):
         """The names of the selected parameters. Raises `SelectionError` when there are none."""
         found = self.names(anatomy)
         if not found:
-            raise SelectionError(f"{self} selects nothing in {anatomy.model}")
+            groups = [group.name for group in anatomy.groups]
+            shown = ", ".join(groups if len(groups) < 6 else [*groups[:2], "...", *groups[-2:]])
+            raise SelectionError(f"{self} selects nothing in {anatomy.model}; its groups are {shown}")
         return found
 
     @staticmethod
@@ -129,7 +131,7 @@ class Joined(Select):
         return self.left.names(anatomy) | self.right.names(anatomy)
 
     def __str__(self) -> str:
-        return f"{self.left} + {self.right}"
+        return f"{self.left} + {_bracketed(self.right)}"
 
 
 class Without(Select):
@@ -140,7 +142,11 @@ class Without(Select):
         return self.left.names(anatomy) - self.right.names(anatomy)
 
     def __str__(self) -> str:
-        return f"{self.left} - ({self.right})" if isinstance(self.right, Joined | Without) else f"{self.left} - {self.right}"
+        return f"{self.left} - {_bracketed(self.right)}"
+
+
+def _bracketed(part: Select) -> str:
+    return f"({part})" if isinstance(part, Joined | Without) else str(part)
 
 
 def everything() -> Select:

@@ -73,7 +73,8 @@ def strategy(make: Callable[Concatenate[Anatomy, Defaults, P], Plan]) -> Callabl
             raise StrategyError(f"strategy {name}: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            raise StrategyError(f"strategy {name}, argument {first['loc'][0]}: {first['msg']}") from error
+            why = first["msg"].removeprefix("Value error, ")
+            raise StrategyError(f"strategy {name}, argument {first['loc'][0]}: {why}") from error
 
         def plan(anatomy: Anatomy, defaults: Defaults) -> Plan:
             wishes = defaults.model_copy(update={key: getattr(asked, key) for key in common})

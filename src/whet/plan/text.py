@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from whet.errors import UsageError, did_you_mean
 
@@ -76,6 +76,9 @@ def show(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_shown(part) for part in value) + "]"
+    if isinstance(value, BaseModel):
+        fields = value.model_dump(exclude_defaults=True)
+        return repr(show(value.kind, (), fields) if "kind" in type(value).model_fields else str(value))
     return repr(value) if isinstance(value, str | int | float | bool | type(None)) else str(value)
 
 

@@ -23,13 +23,18 @@ class Length(Value):
 
     @staticmethod
     def parse(text: str) -> Length:
-        """Raises `LengthError` where the unit is missing or unknown."""
-        found = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", str(text))
-        units = {"epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps", "min": "min", "minutes": "min"}
-        if not found or found[2] not in units:
-            number = found[1] if found else "3"
-            raise LengthError(f"{text!r}: {number} what? Write '{number} epochs', '{number} steps' or '{number} min'.")
-        return Length(amount=float(found[1]), unit=units[found[2]])  # type: ignore[arg-type]
+        """Raises `LengthError` where the unit is missing or unknown, or the number is not above 0."""
+        found = re.fullmatch(r"\s*([0-9.e+-]*[0-9.])\s*([a-z]*)\s*", str(text).lower())
+        if not found:
+            raise LengthError(f"{text!r} is no length; write for example '3 epochs', '500 steps' or '5 min'")
+        number, unit = found[1], found[2]
+        units = {"epoch": "epochs", "step": "steps", "min": "min", "minute": "min"}
+        if unit.removesuffix("s") not in units:
+            raise LengthError(f"{text!r}: {number} what? Write '{number} epochs', '{number} steps' or '{number} min'")
+        try:
+            return Length(amount=float(number), unit=units[unit.removesuffix("s")])  # type: ignore[arg-type]
+        except ValueError as error:
+            raise LengthError(f"{text!r}: the number of a length must be above 0") from error
 
     def steps(self, per_epoch: int) -> int:
         """Steps of a phase of this length, at least 1. Minutes become steps only when measured."""
@@ -39,7 +44,7 @@ class Length(Value):
 
     def __str__(self) -> str:
         unit = self.unit[:-1] if self.amount == 1 and self.unit != "min" else self.unit
-        return f"{self.amount:g} {unit}"
+        return f"{repr(self.amount).removesuffix('.0')} {unit}"
 
 
 AnyLength = Annotated[
@@ -50,7 +55,10 @@ AnyLength = Annotated[
 def _warmup(value: object) -> object:
     """A share as a number (`0.06`), or a number of steps as a text (`"100 steps"`)."""
     if isinstance(value, str) and "step" in value:
-        return Warmup(steps=int(Length.parse(value).amount))
+        try:
+            return Warmup(steps=int(Length.parse(value).amount))
+        except LengthError as error:
+            raise ValueError(str(error)) from error
     return Warmup(share=float(value)) if isinstance(value, str | float | int) else value
 
 
@@ -176,10 +184,10 @@ class Defaults(Value):
     A strategy makes its phases with `phase`, giving the values that it stands for; what was asked wins.
     """
 
-    learning_rate: float | None = None
+    learning_rate: float | None = Field(None, gt=0)
     length: AnyLength | None = None
     optimizer: AnyOptimizer | None = None
-    weight_decay: float | None = None
+    weight_decay: float | None = Field(None, ge=0)
     schedule: AnySchedule | None = None
     warmup: AnyWarmup | None = None
     stop: Patience | None = None

@@ -114,6 +114,8 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
         f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
         f"ended    {metrics['ended']}",
     ]
+    lines += [f"left out {count} rows: {reason}" for reason, count in metrics["dropped"].items()]
+    lines += [f"note     {note}" for note in asked["data"]["notes"]]
     if metrics["overfitting_since"] is not None:
         lines.append(f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell")
     lines += weak_labels(metrics)
@@ -149,22 +151,37 @@ def scores_table(found: dict[str, Any]) -> str:
 
 
 def explanation(found: Explained) -> str:
-    """What `whet explain` prints: data, model, plan, settings."""
-    groups = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("group", "parameters", "share"):
-        groups.add_column(name, justify="left" if name == "group" else "right")
-    whole = sum(found.groups.values())
-    for name, size in found.groups.items():
-        groups.add_row(name, count(size), f"{100 * size / whole:.1f} %")
+    """What `whet explain` prints: data, model, phases, settings."""
+    lines = [f"note: {note}" for note in found.notes]
+    if found.rows:
+        lines.insert(0, "rows: " + ", ".join(f"{size} {part}" for part, size in found.rows.items()))
+    lines += ["", f"hidden size {found.hidden_size or 'unknown'}", groups_table(found)]
+    for number, phase in enumerate(found.phases, start=1):
+        kept = f", keeps {phase.captured_mb:.1f} MB" if phase.captured_mb else ""
+        lines += ["", f"phase {number}  {describe(phase)}{kept}"]
+        if len(set(phase.rates.values())) > 1:
+            lines.append("  rates  " + ", ".join(f"{name} {rate:.3g}" for name, rate in phase.rates.items()))
+        lines.append("  moves  " + ", ".join(f"{name} {count(size)}" for name, size in phase.groups.items()))
+    if not found.rows:
+        return "\n".join(lines).strip()
     options = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("option", "value", "from"):
         options.add_column(name, overflow="fold")
     for name, value in found.settings.items():
         options.add_row(name, "-" if value is None else str(value), found.sources[name])
-    rows = ", ".join(f"{size} {part}" for part, size in found.rows.items())
-    phases = [f"phase {number}  {describe(phase)}" for number, phase in enumerate(found.phases, start=1)]
-    notes = [f"note: {note}" for note in found.notes]
-    return "\n".join([f"rows: {rows}", *notes, "", render(groups), "", *phases, "", render(options)])
+    return "\n".join([*lines, "", render(options)]).strip()
+
+
+def groups_table(found: Explained) -> str:
+    """The groups from the input to the output, with parameters, share, and whether the model can be cut there."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("group", "parameters", "share", "can be cut before it"):
+        table.add_column(name, justify="left" if name == "group" else "right")
+    whole = sum(group.parameters for group in found.groups)
+    for group in found.groups:
+        cut = "yes" if group.cut else "no"
+        table.add_row(group.name, count(group.parameters), f"{100 * group.parameters / whole:.1f} %", cut)
+    return render(table)
 
 
 def render(table: Table) -> str:

@@ -82,7 +82,7 @@ def _built(
     built = build(source, edits, outputs, settings.seed)
     if settings.gradient_checkpointing:
         body: Any = getattr(built.model, "body", built.model)
-        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        body.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     encoded = tokenizer(["two texts", "of unlike lengths"], padding=True, return_tensors="pt")
     inputs = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
     return built, anatomy_of(built.model, source.reference, inputs, outputs_of, built.origin.new)

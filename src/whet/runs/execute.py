@@ -10,12 +10,13 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from whet.config import Resolved, Settings
 from whet.data.read import Table, read
@@ -202,20 +203,31 @@ def train(
         fresh=lambda: parts.fresh(settings.seed),
         watch=watch,
     )
-    try:
+    with noted(folder):
         with clock.stage("train"):
             outcome = Loop(job).run()
-    except (Interrupted, TrainingError, OSError) as error:
+        with clock.stage("test"):
+            scored = score_test(parts, rows["test"], settings, precision)
         if place.is_main_process:
-            folder.event("stopped", why=str(error))
-        raise
-    with clock.stage("test"):
-        scored = score_test(parts, rows["test"], settings, precision)
-    if place.is_main_process:
-        with clock.stage("save"):
-            finish(folder, dataset, parts, outcome, scored, stores, clock)
+            with clock.stage("save"):
+                finish(folder, dataset, parts, outcome, scored, stores, clock)
     place.wait_for_everyone()
     return folder
+
+
+@contextmanager
+def noted(folder: Folder) -> Iterator[None]:
+    """Put down in events.jsonl why a run stopped. What the disk refused becomes an error that says how to go on."""
+    try:
+        yield
+    except (Interrupted, TrainingError, OSError, SafetensorError) as error:
+        if processes().is_main_process:
+            with suppress(OSError):
+                folder.event("stopped", why=str(error))
+        if isinstance(error, OSError | SafetensorError):
+            cure = f"see that there is room on its disk, then go on with it: whet resume {folder.path}"
+            raise RunError(f"the run in {folder.path} stopped: {error}; {cure}") from error
+        raise
 
 
 def facts_of(plan: Plan, parts: Assembled, dataset: Dataset, settings: Settings) -> tuple[PhaseFacts, ...]:

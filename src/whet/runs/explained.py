@@ -1,0 +1,90 @@
+"""What would run, and what it would keep: all that is known before anything moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from whet.config import Resolved, resolve
+from whet.data.check import Columns, Findings, Rows
+from whet.data.split import Dataset
+from whet.data.store import TokenStore
+from whet.engine.forward import Forward
+from whet.engine.precision import choose_precision, processes
+from whet.errors import SettingsError
+from whet.plan.explain import Explained, GroupFacts, PhaseFacts
+from whet.plan.explain import explain as facts
+from whet.runs.assemble import Assembled, assemble
+from whet.runs.execute import read_rows, row_counts
+
+
+def explained(data: Any, verb: str, options: dict[str, Any], *, given_as: str, config: str | None) -> Explained:
+    """What a verb would do. Without data, what the model is made of."""
+    resolved = resolve(verb, options, given_as=given_as, config=config)
+    if data is None and resolved.sources["model"] == "default":
+        raise SettingsError("give rows to explain a run, or --model M to see what a model is made of")
+    dataset = no_rows() if data is None else read_rows(resolved.settings, data)
+    parts = assemble(resolved, dataset)
+    store, valid = parts.tokens(dataset.train), parts.tokens(dataset.valid)
+    forward = Forward(parts.built.model, processes(), "fp32", resolved.settings.token_budget)
+    groups = tuple(
+        GroupFacts(name=g.name, parameters=g.size, cut=forward.find_cut(g.name, parts.anatomy, store) is not None)
+        for g in parts.anatomy.groups
+    )
+    settings, sources = with_sources(resolved, dataset, parts)
+    rows = len(dataset.train)
+    phases = () if data is None else facts(parts.plan, parts.anatomy, rows, resolved.settings.batch_size)
+    return Explained(
+        plan=parts.plan,
+        phases=tuple(with_capture(phase, forward, store, valid, resolved.settings.precision) for phase in phases),
+        settings=settings,
+        sources=sources,
+        groups=groups,
+        hidden_size=parts.anatomy.hidden_size,
+        rows={} if data is None else row_counts(dataset),
+        notes=tuple(dataset.findings.notes),
+    )
+
+
+def no_rows() -> Dataset:
+    """Two made-up rows, for a model without data."""
+    rows = Rows("no rows", ("one text", "another, longer text"), ("a", "b"), (1, 2))
+    return Dataset(rows, rows, rows, ("a", "b"), Columns("text", "label"), Findings())
+
+
+def with_capture(phase: PhaseFacts, forward: Forward, store: TokenStore, valid: TokenStore, precision: str) -> PhaseFacts:
+    """The phase with the size of the states that it will keep, in MiB; 0 where the model runs whole."""
+    cut = forward.cuts.get(phase.frozen_below) if phase.frozen_below else None
+    if cut is None:
+        return phase.model_copy(update={"captured_mb": 0.0})
+    with torch.inference_mode():
+        state = cut.capture(forward.inputs(store, np.arange(1)))
+    half = choose_precision(precision, forward.device) == "bf16" and state.dim() > 2
+    places = len(store) + len(valid) if state.dim() == 2 else int(store.starts[-1] + valid.starts[-1])
+    return phase.model_copy(update={"captured_mb": round(places * state.shape[-1] * (2 if half else 4) / 2**20, 1)})
+
+
+def with_sources(resolved: Resolved, dataset: Dataset, parts: Assembled) -> tuple[dict[str, Any], dict[str, str]]:
+    """Every option with its value, also those that data, model or strategy settle, and where each came from."""
+    settings, sources = resolved.settings.model_dump(mode="json"), dict(resolved.sources)
+    phase, name = parts.plan.phases[0], f"strategy {resolved.strategy}"
+    found = {
+        "text": (dataset.columns.text, "data"),
+        "label": (dataset.columns.label, "data"),
+        "max_length": (parts.max_length, "the model"),
+        "pooling": (parts.built.head.pooling, "the model"),
+        "learning_rate": (phase.rate.base, name),
+        "optimizer": (phase.optimizer.kind, name),
+        "weight_decay": (phase.optimizer.weight_decay, name),
+        "schedule": (phase.rate.schedule.kind, name),
+        "warmup": (phase.rate.schedule.warmup.model_dump(exclude_none=True), name),
+        "patience": (phase.stop and phase.stop.validations, name),
+    }
+    if resolved.settings.length() is None:
+        found["minutes" if phase.length.unit == "min" else phase.length.unit] = (phase.length.amount, name)
+    for option, (value, source) in found.items():
+        if settings[option] is None and value is not None:
+            settings[option], sources[option] = value, source
+    return settings, sources

@@ -86,7 +86,9 @@ def table(cells: Cells) -> None:
             key=lambda key: cells.kept[key]["dev_accuracy"],
         )
         contenders = {
-            chosen.rsplit("/", 1)[0]: [cells.kept[f"{chosen.rsplit('/', 1)[0]}/seed{s}"]["test_accuracy"] for s in SEEDS],
+            chosen.rsplit("/", 1)[0]: [
+                cells.kept[f"{chosen.rsplit('/', 1)[0]}/seed{s}"]["test_accuracy"] for s in SEEDS
+            ],
             f"{name}/sklearn_embed_tuned": [cells.kept[f"{name}/sklearn_embed_tuned/seed0"]["test_accuracy"]],
         }
         for verb in ("fine-tune", "train"):

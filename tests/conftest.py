@@ -31,14 +31,14 @@ def rows_of_messages() -> list[dict[str, str]]:
 
 
 def make_tokenizer(special: dict[str, str], template: str | None) -> Any:
-    """A word-level tokenizer of the 300 commonest words of the example, after its special tokens and "of"."""
+    """A word-level tokenizer of the 700 commonest words of the example, after its special tokens and "of"."""
     from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
     split = pre_tokenizers.BertPreTokenizer()
     counts = Counter(word for row in rows_of_messages() for word, _ in split.pre_tokenize_str(row["text"].lower()))
-    common = sorted(counts, key=lambda word: (-counts[word], word))[:300]
+    common = sorted(counts, key=lambda word: (-counts[word], word))[:700]
     unknown = special.get("unk_token", "the")
     # A decoder's end token comes last, as in GPT-2: id 0 is a word like any other.
     order = [*special.values(), *common] if template else [*common, *special.values()]

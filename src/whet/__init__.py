@@ -6,12 +6,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import errors
-from whet.plan import strategies  # noqa: F401 (registers them)
-from whet.plan.strategy import STRATEGIES, Strategy
+from whet.plan.strategies import (
+    average,
+    bitfit,
+    discriminative,
+    freeze,
+    full,
+    gradual_unfreezing,
+    lift,
+    lp_ft,
+    phases,
+    probe,
+    then,
+    top,
+)
+from whet.plan.strategy import Strategy, strategy
 
 if TYPE_CHECKING:
     from whet.runs.result import Run, load
     from whet.runs.verbs import explain, fine_tune, resume, train
+
+__all__ = [
+    "Run",
+    "Strategy",
+    "average",
+    "bitfit",
+    "discriminative",
+    "errors",
+    "explain",
+    "fine_tune",
+    "freeze",
+    "full",
+    "gradual_unfreezing",
+    "lift",
+    "load",
+    "lp_ft",
+    "phases",
+    "probe",
+    "resume",
+    "strategy",
+    "then",
+    "top",
+    "train",
+]
 
 _LATER = {
     "Run": "whet.runs.result",
@@ -22,9 +59,6 @@ _LATER = {
     "train": "whet.runs.verbs",
 }
 """What needs torch is imported when it is first used, so that `import whet` stays quick."""
-
-globals().update(STRATEGIES)
-__all__ = sorted([*_LATER, *STRATEGIES, "Strategy", "errors"])
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,11 @@ from whet.errors import DataError, Interrupted, RunError, SettingsError, WhetErr
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What the parser raises for a call that it cannot read: click's class, of which newer typers bring their own copy."""
 
-LOOSE = {"ignore_unknown_options": True, "allow_extra_args": True, "token_normalize_func": lambda name: name.replace("_", "-")}
+LOOSE = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "token_normalize_func": lambda name: name.replace("_", "-"),
+}
 """Unknown options come to us, so that they are refused together with wrong values."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -29,7 +33,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output, and nothing else")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)]
-OptionalData = Annotated[str, typer.Argument(metavar="[DATA]", help="rows; without them, what --model M is made of", show_default=False)]
+OptionalData = Annotated[
+    str, typer.Argument(metavar="[DATA]", help="rows; without them, what --model M is made of", show_default=False)
+]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="a run folder, as whet printed it", show_default=False)]
 
 
@@ -38,7 +44,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     What no option took reaches us as DATA and the words after it.
     """
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("context", "flags")]
+    own = [
+        p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in ("context", "flags")
+    ]
     extra = []
     for name, field in Settings.model_fields.items():
         yes_or_no = field.annotation is bool
@@ -46,9 +54,13 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         extra_of: Any = field.json_schema_extra
         default = "" if field.default is None or name == "head" else f" [{field.default}]"
         accepts = "" if yes_or_no else f" ({extra_of['expects']}){default}"
-        shown = typer.Option(flag, help=f"{field.description}{accepts}", show_default=False, metavar="" if yes_or_no else "VALUE")
+        shown = typer.Option(
+            flag, help=f"{field.description}{accepts}", show_default=False, metavar="" if yes_or_no else "VALUE"
+        )
         kind = bool | None if yes_or_no else str | None
-        extra.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]))
+        extra.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown])
+        )
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
     def run(context: typer.Context, data: str = "", **given: Any) -> None:
@@ -87,7 +99,9 @@ def sort_words(words: list[str]) -> tuple[str, dict[str, Any]]:
 def fine_tune(
     data: Data,
     flags: dict[str, Any],
-    config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -101,7 +115,9 @@ def fine_tune(
 def train(
     data: Data,
     flags: dict[str, Any],
-    config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -163,7 +179,9 @@ def explain(
     flags: dict[str, Any],
     data: OptionalData = "",
     verb: Annotated[str, typer.Option(help="fine-tune or train", metavar="VERB")] = "fine-tune",
-    config: Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -203,7 +221,12 @@ def evaluate(run: RunPath, data: Data, as_json: Json = False, debug: Debug = Fal
 @app.command()
 def predict(
     run: RunPath,
-    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="rows; without it, one text a line from standard input", show_default=False)] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]", help="rows; without it, one text a line from standard input", show_default=False
+        ),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="column of the texts", metavar="NAME")] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
-from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, nearest
 import whet.plan.strategies  # noqa: F401 (registers them)
+from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, nearest
 from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
 from whet.plan.values import AnyOptimizer, AnySchedule, AnyWarmup, Defaults, Length, NewHead, Patience, Plan, SetDropout
@@ -84,8 +84,12 @@ class Settings(BaseModel):
     model: str = option(DEFAULT_MODEL, "a folder, an installed package, or hub:owner/name", "the pretrained model")
     text: str | None = option(None, "a column's name", "column of the texts; found from the columns when not given")
     label: str | None = option(None, "a column's name", "column of the labels; found from the columns when not given")
-    valid: Part = option(0.15, "a file, or a share of the rows above 0 and below 1", "rows that choose the best weights")
-    test: Part = option(0.15, "a file, or a share of the rows from 0 to below 1", "rows that are scored once, at the end")
+    valid: Part = option(
+        0.15, "a file, or a share of the rows above 0 and below 1", "rows that choose the best weights"
+    )
+    test: Part = option(
+        0.15, "a file, or a share of the rows from 0 to below 1", "rows that are scored once, at the end"
+    )
     clean_labels: bool = option(False, "yes or no", "merge labels that differ only in case or inner spaces")
     strategy: str | None = option(None, "a strategy's text", "what moves when; full for fine-tune, probe for train")
     plan: str | None = option(None, "a YAML file, as whet explain writes it", "a plan to run instead of a strategy")
@@ -100,7 +104,9 @@ class Settings(BaseModel):
     optimizer: AnyOptimizer | None = option(
         None, "adamw, adam, sgd or adagrad, with its fields: sgd(momentum=0.9)", "how gradients become steps"
     )
-    weight_decay: float | None = option(None, "a number, 0 or more", "decay of weights; never of biases and norms", ge=0)
+    weight_decay: float | None = option(
+        None, "a number, 0 or more", "decay of weights; never of biases and norms", ge=0
+    )
     schedule: AnySchedule | None = option(
         None, "linear, cosine, constant or slanted", "course of the rate over each phase"
     )
@@ -111,7 +117,9 @@ class Settings(BaseModel):
     dropout: float | None = option(
         None, "a number from 0 to below 1", "share dropped in body and head; the model's own when not given", ge=0, lt=1
     )
-    label_smoothing: float = option(0.0, "a number from 0 to below 1", "share of each target spread over all labels", ge=0, lt=1)
+    label_smoothing: float = option(
+        0.0, "a number from 0 to below 1", "share of each target spread over all labels", ge=0, lt=1
+    )
     class_weight: Literal["none", "balanced"] = option(
         "none", "none or balanced", "weight of each row in the loss: equal, or so that all labels weigh the same"
     )
@@ -127,7 +135,10 @@ class Settings(BaseModel):
         "auto", "auto, fp32 or bf16", "of matrix products; auto is bf16 where the processor has it"
     )
     max_length: int | None = option(
-        None, "a whole number, 4 or more", "tokens after which a text is cut; the model's own limit when not given", ge=4
+        None,
+        "a whole number, 4 or more",
+        "tokens after which a text is cut; the model's own limit when not given",
+        ge=4,
     )
     token_budget: int = option(
         4096, "a whole number, 8 or more", "padded tokens that go through the model at once; changes no result", ge=8
@@ -135,16 +146,16 @@ class Settings(BaseModel):
     checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
     threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)
     seed: int = option(0, "a whole number from 0 to 2147483647", "where all chance comes from", ge=0, lt=2**31)
-    head: AnyHead = option(
-        NewHead(), "linear, native or mlp(width, ..., dropout=0.1)", "the new output layer"
-    )
+    head: AnyHead = option(NewHead(), "linear, native or mlp(width, ..., dropout=0.1)", "the new output layer")
     pooling: Literal["mean", "cls", "max", "last"] | None = option(
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
     )
     cache: str | None = option(
         None, "a folder, or off", "where computed states are kept for other runs; ~/.cache/whet when not given"
     )
-    out: str | None = option(None, "a folder that does not exist yet", "where the run is kept; runs/<name> when not given")
+    out: str | None = option(
+        None, "a folder that does not exist yet", "where the run is kept; runs/<name> when not given"
+    )
 
     def length(self) -> Length | None:
         """The one length that was asked for, if any."""
@@ -253,7 +264,9 @@ def _cure(name: str, value: Any, why: str) -> str:
     field = Settings.model_fields[name]
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
-    choices = [c for part in (field.annotation, *get_args(field.annotation)) for c in get_args(part) if isinstance(c, str)]
+    choices = [
+        c for part in (field.annotation, *get_args(field.annotation)) for c in get_args(part) if isinstance(c, str)
+    ]
     near = nearest(str(value), choices)
     return f"must be {extra['expects']}" + (f"; did you mean {near}?" if near else "") + (f" ({why})" if why else "")
 

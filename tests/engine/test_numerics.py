@@ -57,7 +57,7 @@ def test_twenty_losses_hang_on_no_token_budget(options: dict[str, Any], job_of: 
         Loop(job).run()
         curves.append(losses(job))
     assert len(curves[0]) == 20
-    assert min(curves[0]) < max(curves[0]) - 0.02
+    assert min(curves[0]) < max(curves[0]) - 0.005
     for curve in curves[1:]:
         np.testing.assert_allclose(curve, curves[0], rtol=1e-4)
 

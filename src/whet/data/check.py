@@ -64,7 +64,9 @@ class Columns:
     label: str | None
 
 
-def find_columns(table: Table, text: str | None, label: str | None, *, labelled: bool = True) -> tuple[Columns, list[str]]:
+def find_columns(
+    table: Table, text: str | None, label: str | None, *, labelled: bool = True
+) -> tuple[Columns, list[str]]:
     """The columns to use: those asked for, else recognised by name, else by content. The guesses come as notes.
 
     Raises `PathError` when an asked column is not there, `DataError` when none can be recognised.

@@ -201,7 +201,7 @@ def _open_quote(text: str, start: int, delimiter: str) -> bool:
 
 def _delimiter(text: str) -> str:
     """The delimiter that divides the first hundred lines most evenly; a comma when none does."""
-    sample = text[: 200_000].splitlines(keepends=True)[:100]
+    sample = text[:200_000].splitlines(keepends=True)[:100]
     best = (0.0, 0, ",")
     for delimiter in DELIMITERS:
         widths = [len(row) for row in csv.reader(sample, delimiter=delimiter) if row]
@@ -227,14 +227,14 @@ def _read_jsonl(path: Path, text: str) -> Table:
                     raise DataError(f"{path}, line {number}: not JSON: {error.msg}") from error
     wrong = next((number for number, row in rows if not isinstance(row, dict)), None)
     if wrong is not None:
-        raise DataError(f"{path}, row {wrong}: each row must be an object like {{\"text\": ..., \"label\": ...}}")
+        raise DataError(f'{path}, row {wrong}: each row must be an object like {{"text": ..., "label": ...}}')
     names = dict.fromkeys(str(key) for _, row in rows for key in row)
     columns = {name: [row.get(name) for _, row in rows] for name in names}
     return Table(str(path), columns, [number for number, _ in rows])
 
 
 def _read_parquet(path: Path) -> Table:
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
 
     try:
         content = pyarrow.parquet.read_table(path)

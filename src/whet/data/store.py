@@ -41,8 +41,8 @@ class TokenStore:
     def fingerprint(self) -> bytes:
         """SHA-256 of the tokens, row by row, and of the padding token."""
         digest = hashlib.sha256(np.int64(self.pad).tobytes())
-        digest.update(np.ascontiguousarray(self.starts))
-        digest.update(np.ascontiguousarray(self.ids))
+        digest.update(self.starts.tobytes())
+        digest.update(self.ids.tobytes())
         return digest.digest()
 
     @property
@@ -69,7 +69,12 @@ def tokenize(rows: Rows, tokenizer: Any, max_length: int) -> TokenStore:
     """Tokenise all rows once. Those longer than `max_length` tokens are cut by the tokenizer's own rule, and counted."""
     if not len(rows):
         return TokenStore(np.zeros(0, np.int32), np.zeros(1, np.int64), 0, max_length, 0, 0)
-    quiet = {"add_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    quiet = {
+        "add_special_tokens": True,
+        "return_attention_mask": False,
+        "return_token_type_ids": False,
+        "verbose": False,
+    }
     encoded = tokenizer(list(rows.texts), truncation=False, **quiet)["input_ids"]
     long = [number for number, ids in enumerate(encoded) if len(ids) > max_length]
     lost = 0

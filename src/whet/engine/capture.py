@@ -89,7 +89,7 @@ class Captures:
         group, origin = first.cut.group, "an earlier phase"
         if any((group, id(store)) not in self.kept for store in stores):
             origin = "the cache"
-            missing = [w for w in wanted if not all([self._cached(w, store, run) for store in stores])]
+            missing = [w for w in wanted if not self._all_cached(w, stores, run)]
             if first in missing:
                 origin = "this pass"
                 self._compute(missing, stores, run)
@@ -124,6 +124,10 @@ class Captures:
         digest.update(store.fingerprint)
         return self.cache / f"{digest.hexdigest()}.states"
 
+    def _all_cached(self, w: Wanted, stores: Sequence[TokenStore], run: Pass) -> bool:
+        found = [self._cached(w, store, run) for store in stores]  # each is looked up, whatever the others say
+        return all(found)
+
     def _cached(self, w: Wanted, store: TokenStore, run: Pass) -> bool:
         """Take the states from memory or from the cache, if a whole file of them is there."""
         if (w.cut.group, id(store)) in self.kept:
@@ -150,13 +154,16 @@ class Captures:
         path, states = self._path(w, store, run), self.kept[w.cut.group, id(store)]
         if path is None or not _make_room(path.parent, states.bytes):
             return
-        facts: dict[str, Any] = {"shape": list(states.flat.shape), "dtype": str(states.flat.dtype).removeprefix("torch.")}
+        facts: dict[str, Any] = {
+            "shape": list(states.flat.shape),
+            "dtype": str(states.flat.dtype).removeprefix("torch."),
+        }
         temporary = path.with_suffix(f".{os.getpid()}")
         raw = states.flat.contiguous().view(torch.uint8).numpy()
         try:
             raw.tofile(temporary)
             checkpoint.flush(temporary)
-            facts |= {"sequence": states.sequence, "sha256": hashlib.sha256(raw).hexdigest()}
+            facts |= {"sequence": states.sequence, "sha256": hashlib.sha256(raw.tobytes()).hexdigest()}
             facts |= {"seconds": self.seconds[w.cut.group, id(store)]}
             path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
             temporary.replace(path)

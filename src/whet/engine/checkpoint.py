@@ -29,7 +29,9 @@ def write(folder: Path, name: str, tensors: Mapping[str, Mapping[str, Tensor]], 
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for part, values in tensors.items():
-        save_file({key: value.detach().contiguous() for key, value in values.items()}, temporary / f"{part}.safetensors")
+        save_file(
+            {key: value.detach().contiguous() for key, value in values.items()}, temporary / f"{part}.safetensors"
+        )
     (temporary / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
     own = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()

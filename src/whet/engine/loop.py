@@ -1,9 +1,9 @@
 """The one loop that runs every plan. It knows phases, not strategies, and asks the task for the loss.
 
-    for each phase:     enter: what moves, its optimizer; what lies below is computed once
-        for each step:  gradient -> update -> record; now and then validate and save
-                        leave: why it ended
-    the result is the best validation of the whole run
+for each phase:     enter: what moves, its optimizer; what lies below is computed once
+    for each step:  gradient -> update -> record; now and then validate and save
+                    leave: why it ended
+the result is the best validation of the whole run
 """
 
 from __future__ import annotations
@@ -203,7 +203,9 @@ class Loop:
         cuts = {group: self.forward.find_cut(group, self.anatomy, self.job.train.store) for group in needed}
         cut = cuts[own]
         if cut is None:
-            self.facts.append({**fact, "before": own, "from": "not cut: a trial gave other outputs, so the model runs whole"})
+            self.facts.append(
+                {**fact, "before": own, "from": "not cut: a trial gave other outputs, so the model runs whole"}
+            )
             return
         wanted = [Wanted(c, self.job.identity if needed[g] else None) for g, c in cuts.items() if c]
         wanted.sort(key=lambda w: w.cut is not cut)
@@ -258,8 +260,12 @@ class Loop:
         self.forward.boundary = None
         scores = self.task.score(self.forward.all(self.job.valid.store), self.job.valid.targets)
         steps = ", ".join(str(one.step) for one in sorted(chosen, key=lambda one: one.step))
-        last = chosen[0].model_copy(update={"score": scores[self.settings.metric], "loss": scores["log_loss"], "scores": scores})
-        self.journal.write({"step": self.at.done, "phase": f"mean of steps {steps}", "split": "valid", **scores}, best=last)
+        last = chosen[0].model_copy(
+            update={"score": scores[self.settings.metric], "loss": scores["log_loss"], "scores": scores}
+        )
+        self.journal.write(
+            {"step": self.at.done, "phase": f"mean of steps {steps}", "split": "valid", **scores}, best=last
+        )
         return last
 
     # Steps

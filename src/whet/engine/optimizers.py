@@ -61,7 +61,9 @@ class Stepper:
             for parameter, name in zip(part["params"], names, strict=True):
                 if name in fields:
                     self.torch.state[parameter] = {
-                        field: value.clone().to("cpu" if field == "step" and parameter.device.type == "cpu" else parameter.device)
+                        field: value.clone().to(
+                            "cpu" if field == "step" and parameter.device.type == "cpu" else parameter.device
+                        )
                         for field, value in fields[name].items()
                     }
                 elif fields and part.get("momentum"):
@@ -79,4 +81,6 @@ def _make(value: OneOptimizer, parts: list[dict[str, object]]) -> torch.optim.Op
         case SGD():
             return torch.optim.SGD(parts, lr=1.0, momentum=value.momentum, nesterov=value.nesterov, fused=True)
         case Adagrad():
-            return torch.optim.Adagrad(parts, lr=1.0, eps=value.eps, initial_accumulator_value=value.initial, fused=True)
+            return torch.optim.Adagrad(
+                parts, lr=1.0, eps=value.eps, initial_accumulator_value=value.initial, fused=True
+            )

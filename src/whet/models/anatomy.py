@@ -18,7 +18,9 @@ from whet.plan.anatomy import HEAD, Anatomy, Group, Parameter
 Inputs = dict[str, Tensor]
 
 
-def anatomy_of(model: nn.Module, name: str, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor], new: Iterable[str]) -> Anatomy:
+def anatomy_of(
+    model: nn.Module, name: str, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor], new: Iterable[str]
+) -> Anatomy:
     """The anatomy of `model`: `inputs` is a tiny batch for `forward`, `new` names the head's parameters.
 
     Raises `ModelError` when the traced pass reaches no parameter.
@@ -29,7 +31,7 @@ def anatomy_of(model: nn.Module, name: str, inputs: Inputs, forward: Callable[[n
     blocks = _trunk(model, order, head) or _children(model, order, head)
     depth = _depths(model, order, blocks, head, owners)
     groups: list[list[Parameter]] = [[] for _ in range(len(blocks) + 2)]
-    idle = []
+    idle: list[Parameter] = []
     for own, parameter in model.named_parameters():
         value = Parameter(name=own, size=parameter.numel(), kind=_kind(model, own))
         (groups[depth[own]] if own in used else idle).append(value)
@@ -49,7 +51,9 @@ def anatomy_of(model: nn.Module, name: str, inputs: Inputs, forward: Callable[[n
     return Anatomy(model=name, groups=found, hidden_size=getattr(config, "hidden_size", None), idle=tuple(idle))
 
 
-def _trace(model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor]) -> tuple[list[str], set[str]]:
+def _trace(
+    model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor]
+) -> tuple[list[str], set[str]]:
     """Names of modules in the order of their first call, and the parameters that a gradient reaches. The model is in
     eval mode, as it was built."""
     order: dict[str, None] = {}
@@ -110,7 +114,9 @@ def _children(model: nn.Module, order: list[str], head: set[str]) -> list[str]:
     called = [o for o in order if o in set(children) and not any(_below(h, o) for h in head)]
     if isinstance(module, nn.Sequential) and all(not list(model.get_submodule(c).children()) for c in called):
         return _pieces(model, called)
-    inner = [o for o in called if len([m for m in model.get_submodule(o).modules() if list(m.parameters(recurse=False))]) > 1]
+    inner = [
+        o for o in called if len([m for m in model.get_submodule(o).modules() if list(m.parameters(recurse=False))]) > 1
+    ]
     return [o for o in called if o in inner] or [o for o in called if _size(model, o)]
 
 

@@ -64,7 +64,9 @@ def load_tokenizer(source: ModelFolder) -> Any:
         with quiet_libraries():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"the model {source.reference} has no tokenizer that can be read: {_first_line(error)}") from error
+        raise ModelError(
+            f"the model {source.reference} has no tokenizer that can be read: {_first_line(error)}"
+        ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # Where its files are missing, transformers makes an empty one without a word.
         raise ModelError(f"the model {source.reference} has no tokenizer: its folder lacks the files of one")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from whet.errors import SelectionError
+from whet.errors import SelectionError, UsageError
 from whet.plan.anatomy import Anatomy
 from whet.plan.base import Value
 from whet.plan.text import build, parse, show
@@ -33,7 +34,10 @@ class Select(Value):
     @staticmethod
     def parse(text: str) -> Select:
         """The selection that a text names, e.g. `head() + match("*.bias")`. Raises `SelectionError`."""
-        made = build(parse(text), MAKERS, "selection")
+        try:
+            made = build(parse(text), MAKERS, "selection")
+        except UsageError as error:
+            raise SelectionError(str(error)) from error
         if not isinstance(made, Select):
             raise SelectionError(f"{text!r} is no selection; write for example head(), top(2) or match('*.bias')")
         return made
@@ -173,7 +177,14 @@ def kinds(*names: str) -> Select:
     return Kinds(chosen=names)  # type: ignore[arg-type]
 
 
-MAKERS = {"everything": everything, "head": head, "top": top, "groups": groups, "match": match, "kinds": kinds}
+MAKERS: dict[str, Callable[..., Select]] = {
+    "everything": everything,
+    "head": head,
+    "top": top,
+    "groups": groups,
+    "match": match,
+    "kinds": kinds,
+}
 
 
 def _read(value: Any) -> Any:

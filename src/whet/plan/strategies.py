@@ -20,6 +20,19 @@ FINE_TUNE_RATE = 1.5e-4
 PROBE_RATE = 1e-2
 
 
+def head_phase(defaults: Defaults, name: str, epochs: float = 1, stop: Patience | None = None) -> Phase:
+    """A phase that moves the head alone: high rate, AdamW without decay, linear decay of the rate."""
+    return defaults.phase(
+        name,
+        head(),
+        learning_rate=PROBE_RATE,
+        length=Length(amount=epochs, unit="epochs"),
+        optimizer=AdamW(weight_decay=0.0),
+        schedule=Linear(),
+        stop=stop,
+    )
+
+
 def tuning_phase(defaults: Defaults, name: str, train: Select, epochs: float = 1) -> Phase:
     """A phase that moves pretrained weights: small rate, AdamW, linear decay after 6 % warm-up."""
     return defaults.phase(
@@ -57,15 +70,7 @@ def probe(anatomy: Anatomy, defaults: Defaults, depth: int | None = None, poolin
     wishes = {"depth": depth, "pooling": pooling}
     update = {name: value for name, value in wishes.items() if value is not None}
     edits = tuple(e.model_copy(update=update) if isinstance(e, NewHead) else e for e in defaults.edits)
-    phase = defaults.phase(
-        "head",
-        head(),
-        learning_rate=PROBE_RATE,
-        length=Length(amount=60, unit="epochs"),
-        optimizer=AdamW(weight_decay=0.0),
-        schedule=Linear(),
-        stop=Patience(validations=20),
-    )
+    phase = head_phase(defaults, "head", epochs=60, stop=Patience(validations=20))
     return Plan(edits=edits, phases=(phase,))
 
 
@@ -96,8 +101,11 @@ def freeze(anatomy: Anatomy, defaults: Defaults, *patterns: str) -> Plan:
     return Plan(edits=defaults.edits, phases=(phase,))
 
 
+FULL, PROBE = full(), probe()
+
+
 @strategy
-def discriminative(anatomy: Anatomy, defaults: Defaults, base: Strategy = full(), decay: float = 0.9) -> Plan:
+def discriminative(anatomy: Anatomy, defaults: Defaults, base: Strategy = FULL, decay: float = 0.9) -> Plan:
     """A rate per group that falls with depth: the head at the base rate, each group below at `decay` times the one
     above (Howard and Ruder 2018, section 3.2; 0.8 to 0.95 is usual for encoders). Wraps any strategy.
 
@@ -129,7 +137,7 @@ def gradual_unfreezing(anatomy: Anatomy, defaults: Defaults, per: int = 1) -> Pl
     if per < 1:
         raise StrategyError(f"gradual_unfreezing(per={per}): must be 1 or more")
     below = [group.name for group in reversed(anatomy.body)]
-    phases = [tuning_phase(defaults, "head", head())]
+    phases = [head_phase(defaults, "head")]
     for end in range(per, len(below) + per, per):
         opened = below[:end]
         phases.append(tuning_phase(defaults, f"down to {opened[-1]}", head() + groups(*opened)))
@@ -154,7 +162,7 @@ def lift(anatomy: Anatomy, defaults: Defaults, blocks: int = 1, passes: int = 1,
     phases = []
     for number in range(passes):
         turn = f", pass {number + 1}" if passes > 1 else ""
-        phases.append(tuning_phase(defaults, f"head{turn}", head()))
+        phases.append(head_phase(defaults, f"head{turn}"))
         phases += [tuning_phase(defaults, f"{' and '.join(bunch)}{turn}", groups(*bunch)) for bunch in bunches]
     return Plan(edits=defaults.edits, phases=tuple(phases))
 
@@ -187,7 +195,7 @@ def bitfit(anatomy: Anatomy, defaults: Defaults, norms: bool = True) -> Plan:
 
 
 @strategy
-def average(anatomy: Anatomy, defaults: Defaults, base: Strategy = full(), best: int = 3) -> Plan:
+def average(anatomy: Anatomy, defaults: Defaults, base: Strategy = FULL, best: int = 3) -> Plan:
     """Runs a strategy and gives the mean of the weights of its `best` validations (checkpoint averaging; Izmailov
     et al. 2018 for its flat-minimum view). Validate more often to have more to choose from.
 
@@ -200,7 +208,7 @@ def average(anatomy: Anatomy, defaults: Defaults, base: Strategy = full(), best:
 
 
 @strategy
-def then(anatomy: Anatomy, defaults: Defaults, first: Strategy = probe(), second: Strategy = full()) -> Plan:
+def then(anatomy: Anatomy, defaults: Defaults, first: Strategy = PROBE, second: Strategy = FULL) -> Plan:
     """One strategy after another: the second starts from the weights of the first, its head included."""
     return joined(first(anatomy, defaults), second(anatomy, defaults))
 
@@ -222,6 +230,4 @@ def joined(first: Plan, second: Plan) -> Plan:
     """The phases of one plan after those of another. Raises `StrategyError` where they change the model differently."""
     if first.edits != second.edits:
         raise StrategyError("two strategies joined by then must change the model alike: give one head to both")
-    return Plan(
-        edits=first.edits, phases=(*first.phases, *second.phases), finish=(*first.finish, *second.finish)
-    )
+    return Plan(edits=first.edits, phases=(*first.phases, *second.phases), finish=(*first.finish, *second.finish))

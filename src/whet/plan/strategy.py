@@ -78,7 +78,7 @@ def strategy(make: Callable[Concatenate[Anatomy, Defaults, P], Plan]) -> Callabl
 
         def plan(anatomy: Anatomy, defaults: Defaults) -> Plan:
             wishes = defaults.model_copy(update={key: getattr(asked, key) for key in common})
-            return make(anatomy, wishes, *args, **mine)  # type: ignore[arg-type]
+            return make(anatomy, wishes, *args, **mine)
 
         return Strategy(show(name, args, kwargs) if args or kwargs else name, plan)
 

@@ -78,7 +78,7 @@ def _shown(value: Any) -> str:
         return "[" + ", ".join(_shown(part) for part in value) + "]"
     if isinstance(value, BaseModel):
         fields = value.model_dump(exclude_defaults=True)
-        return repr(show(value.kind, (), fields) if "kind" in type(value).model_fields else str(value))
+        return repr(show(getattr(value, "kind", str(value)), (), fields))
     return repr(value) if isinstance(value, str | int | float | bool | type(None)) else str(value)
 
 

@@ -48,7 +48,7 @@ class Length(Value):
 
 
 AnyLength = Annotated[
-    Length, BeforeValidator(lambda v: Length.parse(v) if isinstance(v, str) else v), PlainSerializer(str)
+    Length, BeforeValidator(lambda v: Length.parse(v) if isinstance(v, str | int | float) else v), PlainSerializer(str)
 ]
 
 

@@ -117,7 +117,9 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
     lines += [f"left out {count} rows: {reason}" for reason, count in metrics["dropped"].items()]
     lines += [f"note     {note}" for note in asked["data"]["notes"]]
     if metrics["overfitting_since"] is not None:
-        lines.append(f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell")
+        lines.append(
+            f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell"
+        )
     lines += weak_labels(metrics)
     seconds = metrics["seconds"]
     out = metrics["out"]

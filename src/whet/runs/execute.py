@@ -105,7 +105,9 @@ def go_on(path: str | Path, watch: Watch) -> Folder:
         folder.event("resumed", changed=changed)
     if changed:
         names = ", ".join(f"{key} {asked['machine'].get(key)} -> {value}" for key, value in changed.items())
-        watch({"note": f"this is not the machine that the run began on ({names}): equal up to rounding, not bit for bit"})
+        watch(
+            {"note": f"this is not the machine that the run began on ({names}): equal up to rounding, not bit for bit"}
+        )
     return train(folder, settings, dataset, parts, clock, watch)
 
 
@@ -225,8 +227,9 @@ def noted(folder: Folder) -> Iterator[None]:
             with suppress(OSError):
                 folder.event("stopped", why=str(error))
         if isinstance(error, OSError | SafetensorError):
+            reason = getattr(error, "strerror", None) or error
             cure = f"see that there is room on its disk, then go on with it: whet resume {folder.path}"
-            raise RunError(f"the run in {folder.path} stopped: {error}; {cure}") from error
+            raise RunError(f"the run in {folder.path} stopped: {reason}; {cure}") from error
         raise
 
 
@@ -246,7 +249,11 @@ def score_test(parts: Assembled, test: Any, settings: Settings, precision: str) 
         other = Forward(model, place, precision, settings.token_budget).all(test.store)
         differing = int((other.argmax(1) != outputs.argmax(1)).sum())
         largest = float(np.abs(parts.task.decode(other) - parts.task.decode(outputs)).max())
-        found["precision"] = {"compared": precision, "predictions_that_differ": differing, "largest_difference": largest}
+        found["precision"] = {
+            "compared": precision,
+            "predictions_that_differ": differing,
+            "largest_difference": largest,
+        }
     return found
 
 
@@ -323,4 +330,3 @@ def truncated(stores: Mapping[str, TokenStore]) -> dict[str, int]:
         "tokens": sum(store.tokens_lost for store in stores.values()),
         "max_length": next(iter(stores.values())).max_length,
     }
-

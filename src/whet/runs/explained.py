@@ -54,7 +54,9 @@ def no_rows() -> Dataset:
     return Dataset(rows, rows, rows, ("a", "b"), Columns("text", "label"), Findings())
 
 
-def with_capture(phase: PhaseFacts, forward: Forward, store: TokenStore, valid: TokenStore, precision: str) -> PhaseFacts:
+def with_capture(
+    phase: PhaseFacts, forward: Forward, store: TokenStore, valid: TokenStore, precision: str
+) -> PhaseFacts:
     """The phase with the size of the states that it will keep, in MiB; 0 where the model runs whole."""
     cut = forward.cuts.get(phase.frozen_below) if phase.frozen_below else None
     if cut is None:

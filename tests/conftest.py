@@ -113,7 +113,7 @@ def rows_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 JobOf = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> JobOf:
     """Makes an engine's `Job` from options as a person gives them: `job_of(verb="train", steps=5, plan=...)`.
 

@@ -51,6 +51,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in Settings.model_fields.items():
         yes_or_no = field.annotation is bool
         flag = f"--{name.replace('_', '-')}"
+        flag += f"/--no-{flag[2:]}" if field.default is True else ""
         extra_of: Any = field.json_schema_extra
         default = "" if field.default is None or name == "head" else f" [{field.default}]"
         accepts = "" if yes_or_no else f" ({extra_of['expects']}){default}"

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
 import whet.plan.strategies  # noqa: F401 (registers them)
-from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, nearest
+from whet.errors import PathError, SettingsError, StrategyError, UsageError, did_you_mean, nearest
 from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
 from whet.plan.values import AnyOptimizer, AnySchedule, AnyWarmup, Defaults, Length, NewHead, Patience, Plan, SetDropout
@@ -150,6 +150,7 @@ class Settings(BaseModel):
     pooling: Literal["mean", "cls", "max", "last"] | None = option(
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
     )
+    cut: bool = option(True, "yes or no", "compute what lies below the lowest moving layer once, not in every step")
     cache: str | None = option(
         None, "a folder, or off", "where computed states are kept for other runs; ~/.cache/whet when not given"
     )
@@ -279,6 +280,8 @@ def read_plan(path: str) -> Strategy:
         raise PathError(f"cannot read the plan {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"the plan {path} is not YAML: {' '.join(str(error).split())}") from error
+    except UsageError as error:
+        raise SettingsError(f"the plan {path} cannot be read\n  {error}") from error
     except ValidationError as error:
         faults = [f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError(f"the plan {path} cannot be read\n" + "\n".join(faults)) from error

@@ -144,7 +144,7 @@ def test_five_steps_are_a_plain_torch_loop(optimizer: str, job_of: JobOf) -> Non
     for name, value in job.built.model.named_parameters():
         # The bias of an attention key has no effect on the output: its gradient is rounding, which Adam blows up.
         if not name.endswith("key.bias"):
-            torch.testing.assert_close(value, weights[name], rtol=1e-5, atol=1e-6, msg=name)
+            torch.testing.assert_close(value, weights[name], rtol=1e-5, atol=5e-6, msg=name)
     assert any(not torch.equal(value, weights[name]) for name, value in start.items())
 
 

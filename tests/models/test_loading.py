@@ -65,7 +65,7 @@ def test_left_over_and_new_weights_are_listed(tiny_bert: Path, tiny_gpt2: Path) 
 
 
 def test_a_head_of_another_size_is_new(tiny_bert: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
     three = build(find_model(str(tiny_bert)), (NATIVE,), 3, seed=0)
     three.model.save_pretrained(folder)
     again = build(find_model(str(folder)), (NATIVE,), 3, seed=0).origin
@@ -128,6 +128,21 @@ def test_a_tokenizer_without_padding_pads_with_the_end_token(tiny_gpt2: Path) ->
     tokenizer = load_tokenizer(source)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id != 0
     assert length_limit(source, tokenizer) == 96
+
+
+def test_a_decoder_with_its_own_head_knows_what_pads(tiny_gpt2: Path) -> None:
+    source = find_model(str(tiny_gpt2))
+    model = build(source, (NATIVE,), 3, seed=0).model
+    assert model.config.pad_token_id == load_tokenizer(source).pad_token_id != 0
+
+
+def test_a_tokenizer_pads_on_the_right_whatever_it_was_saved_with(tiny_gpt2: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_gpt2, tmp_path / "model")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "padding_side": "left"}))
+    tokenizer = load_tokenizer(find_model(str(folder)))
+    mask = tokenizer(["one", "two texts here"], padding=True)["attention_mask"]
+    assert mask == [[1, 0, 0], [1, 1, 1]]
 
 
 def test_a_folder_without_a_tokenizer_is_an_error(tiny_bert: Path, tmp_path: Path) -> None:

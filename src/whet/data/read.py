@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whet.errors import DataError, PathError, did_you_mean, nearest
+from whet.errors import DataError, PathError, nearest
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -40,8 +40,10 @@ class Table:
     def column(self, name: str, option: str) -> list[Any]:
         """Raises `PathError` naming the columns there are."""
         if name not in self.columns:
+            near = nearest(name, self.columns)
+            hint = f"; did you mean {near}?" if near else "."
             raise PathError(
-                f"{self.name} has no column {name!r}; {did_you_mean(name, self.columns)} "
+                f"{self.name} has no column {name!r}{hint} "
                 f"Its columns: {', '.join(self.columns)}. Choose one with --{option} NAME."
             )
         return self.columns[name]

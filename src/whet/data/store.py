@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class TokenStore:
     max_length: int
     truncated: int
     tokens_lost: int
+    ragged: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.starts) - 1

@@ -25,7 +25,7 @@ from whet.data.store import TokenStore, width_of
 from whet.engine import checkpoint
 from whet.engine.batches import by_width
 from whet.engine.precision import products
-from whet.models.cut import Cut, states_at
+from whet.models.cut import Cut, in_eval_mode, states_at
 
 FORMAT = 1
 CACHE_SHARE = 0.1
@@ -189,30 +189,35 @@ class Pass:
         """
         flats: list[Tensor] = []
         for rows in by_width(store.lengths, self.token_budget):
-            with torch.inference_mode(), products(self.precision, self.device):
+            with torch.inference_mode(), products(self.precision, self.device), in_eval_mode(self.model):
                 inputs = {name: value.to(self.device) for name, value in store.batch(rows).items()}
                 found = states_at(self.model, [cut.entry for cut in cuts], inputs)
             if not flats:
                 flats = [self._room(cut, state, store, allocate) for cut, state in zip(cuts, found, strict=True)]
             for flat, state in zip(flats, found, strict=True):
-                put(flat, state.cpu(), rows, store.starts)
-        return [States(flat, store.starts, s.dim() > 2) for flat, s in zip(flats, found, strict=True)]
+                put(flat, state.cpu(), rows, store)
+        return [States(flat, store.starts, of_tokens(s, store)) for flat, s in zip(flats, found, strict=True)]
 
     def _room(self, cut: Cut, state: Tensor, store: TokenStore, allocate: Any) -> Tensor:
-        if state.dim() == 2:
+        if not of_tokens(state, store):
             return allocate(cut.group, (len(store), *state.shape[1:]), torch.float32)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         return allocate(cut.group, (int(store.starts[-1]), *state.shape[2:]), dtype)
 
 
-def put(flat: Tensor, state: Tensor, rows: np.ndarray, starts: np.ndarray) -> None:
-    """Store the states of some rows: vectors as they are, sequences without their padding."""
-    if state.dim() == 2:
+def of_tokens(state: Tensor, store: TokenStore) -> bool:
+    """Does a state hold one vector per token of its row, and so padding, or is it of one size for all rows?"""
+    return store.ragged and state.dim() > 2
+
+
+def put(flat: Tensor, state: Tensor, rows: np.ndarray, store: TokenStore) -> None:
+    """Store the states of some rows: those per token without their padding, others as they are."""
+    if not of_tokens(state, store):
         flat[torch.from_numpy(rows)] = state.to(flat.dtype)
         return
-    lengths, places = np.diff(starts)[rows], np.arange(state.shape[1])
-    real = torch.from_numpy(places[None, :] < lengths[:, None])
-    flat[torch.from_numpy(starts[rows][:, None] + places[None, :])[real]] = state[real].to(flat.dtype)
+    places = np.arange(state.shape[1])
+    real = torch.from_numpy(places[None, :] < store.lengths[rows][:, None])
+    flat[torch.from_numpy(store.starts[rows][:, None] + places[None, :])[real]] = state[real].to(flat.dtype)
 
 
 def identity(weights: str, facts: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from whet.data.store import TokenStore
 from whet.engine.batches import by_width
 from whet.engine.capture import Pass, States
 from whet.engine.precision import products
-from whet.models.cut import Cut, find_cut
+from whet.models.cut import Cut, find_cut, in_eval_mode
 from whet.models.heads import outputs_of
 from whet.plan.anatomy import Anatomy
 
@@ -65,13 +66,9 @@ class Forward:
 
     def all(self, store: TokenStore) -> np.ndarray:
         """Outputs for all rows in eval mode, in the rows' order, fp32; the work is shared out over processes."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
         batches = by_width(store.lengths, self.token_budget)[self.place.process_index :: self.place.num_processes]
-        with torch.inference_mode():
+        with torch.inference_mode(), in_eval_mode(self.model):
             own = [(rows, self(store, rows).cpu().numpy()) for rows in batches]
-        for module, mode in modes.items():
-            module.training = mode
         found = gather_object(own) if self.place.num_processes > 1 else own
         made = np.empty((len(store), found[0][1].shape[1] if found else 0), dtype=np.float32)
         for rows, values in found:
@@ -79,14 +76,33 @@ class Forward:
         return made
 
 
-def set_modes(model: nn.Module) -> None:
-    """Training mode for modules in which something moves, and for the layers without weights beside them; eval
-    mode elsewhere, so that what is frozen is deterministic. Batch-norm always uses its stored statistics."""
+def set_modes(model: nn.Module, inputs: dict[str, Tensor]) -> None:
+    """Training mode where something moves, eval mode elsewhere, so that what is frozen is deterministic.
+
+    A module with weights trains if one of them moves. One without (dropout) trains if its nearest owner of weights
+    does and what reaches it hangs on something that moves: found by one pass over `inputs`. Batch-norm always uses
+    its stored statistics.
+    """
     model.eval()
+    reached: set[str] = set()
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, made: Any) -> None:
+            if isinstance(made, Tensor) and made.requires_grad:
+                reached.add(name)
+
+        return hook
+
+    weightless = [name for name, module in model.named_modules() if not any(True for _ in module.parameters())]
+    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in weightless]
+    with torch.enable_grad():
+        outputs_of(model, inputs)
+    for handle in handles:
+        handle.remove()
     for name, module in model.named_modules():
-        owner = module
-        while name and not any(True for _ in owner.parameters()):
-            name = name.rpartition(".")[0]
-            owner = model.get_submodule(name)
-        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        module.training = any(p.requires_grad for p in owner.parameters()) and not batch_norm
+        owner = name
+        while owner and not any(True for _ in model.get_submodule(owner).parameters()):
+            owner = owner.rpartition(".")[0]
+        moves = any(parameter.requires_grad for parameter in model.get_submodule(owner).parameters())
+        frozen = isinstance(module, nn.modules.batchnorm._BatchNorm) or (name in weightless and name not in reached)
+        module.training = moves and not frozen

@@ -8,9 +8,11 @@ the result is the best validation of the whole run
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,15 +112,15 @@ class Loop:
     def run_phases(self) -> Outcome:
         self.parameters = dict(self.job.built.model.named_parameters())
         self.start()
-        with interruptions() as asked:
-            while self.at.phase < len(self.plan.phases):
-                self.run_phase(self.plan.phases[self.at.phase], asked)
-        memory, kept = peak_memory_mb(), self.at.best
-        assert kept is not None, "every phase ends with a validation"
-        self.load(kept)
-        for edit in self.plan.finish:
-            kept = self.average(edit.best)
-        self.journal.close()
+        with closing(self.journal):
+            with interruptions() as asked:
+                while self.at.phase < len(self.plan.phases):
+                    self.run_phase(self.plan.phases[self.at.phase], asked)
+            memory, kept = peak_memory_mb(), self.at.best
+            assert kept is not None, "every phase ends with a validation"
+            self.load(kept)
+            for edit in self.plan.finish:
+                kept = self.average(edit.best)
         shutil.rmtree(self.captures.spill, ignore_errors=True)
         return Outcome(kept, self.at, self.facts, memory)
 
@@ -128,7 +130,7 @@ class Loop:
             rows = self.rows_of(self.at.step)
             stop = self.anyone(asked.to_stop)
             loss = self.gradient(rows)
-            rates = self.update(phase, rows)
+            rates = self.update(phase, rows, loss)
             self.record(phase, loss, rates)
             if self.validation_is_due():
                 self.validate(phase)
@@ -177,7 +179,7 @@ class Loop:
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in names)
             parameter.grad = None
-        set_modes(self.job.built.model)
+        set_modes(self.job.built.model, self.forward.inputs(self.job.train.store, np.arange(min(2, len(self.job.train.targets)))))
         self.optimizer = self.new_optimizer(phase)
         self.unchecked = True
         self.capture_below(phase, names, before)
@@ -198,7 +200,7 @@ class Loop:
         needed = boundaries(self.plan, self.anatomy, self.at.phase, before)
         self.captures.release(list(needed))
         own = lowest_moving(self.anatomy, names)
-        if own not in needed:
+        if own not in needed or not self.settings.cut:
             return
         cuts = {group: self.forward.find_cut(group, self.anatomy, self.job.train.store) for group in needed}
         cut = cuts[own]
@@ -258,7 +260,7 @@ class Loop:
                 total[name] = total[name] + value.detach() if name in total else value.detach().clone()
         self.take({name: value / len(chosen) for name, value in total.items()})
         self.forward.boundary = None
-        scores = self.task.score(self.forward.all(self.job.valid.store), self.job.valid.targets)
+        scores = self.score_valid()
         steps = ", ".join(str(one.step) for one in sorted(chosen, key=lambda one: one.step))
         last = chosen[0].model_copy(
             update={"score": scores[self.settings.metric], "loss": scores["log_loss"], "scores": scores}
@@ -310,16 +312,16 @@ class Loop:
         for part, value in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
             part.copy_(value.view_as(part))
 
-    def update(self, phase: Phase, rows: np.ndarray) -> dict[str, float]:
-        """Clip and step; returns the rate of each group. Stops before the weights are touched if the gradient is
-        not finite, or if a parameter that should move has none."""
+    def update(self, phase: Phase, rows: np.ndarray, loss: float) -> dict[str, float]:
+        """Clip and step; returns the rate of each group. Stops before the weights are touched if the loss or its
+        gradient is not finite, or if a parameter that should move has none."""
         if self.unchecked:
             self.check_gradients()
         norm = nn.utils.get_total_norm([p.grad for p in self.moving.values() if p.grad is not None])
-        if not torch.isfinite(norm):
+        if not (math.isfinite(loss) and torch.isfinite(norm)):
             lines = ", ".join(str(self.job.train.lines[row]) for row in rows[:8])
             raise NonFiniteError(
-                f"step {self.at.done + 1}: the gradient is not finite; the weights were not touched. "
+                f"step {self.at.done + 1}: the loss or its gradient is not finite; the weights were not touched. "
                 f"Rows of this step: lines {lines}{', ...' if len(rows) > 8 else ''}. "
                 "Try a lower --learning-rate, or --precision fp32"
             )
@@ -363,7 +365,7 @@ class Loop:
     def validate(self, phase: Phase) -> None:
         """Score the validation rows; keep the weights if they are the best of the phase or among the run's best."""
         metric, at = self.settings.metric, self.at
-        scores = self.task.score(self.forward.all(self.job.valid.store), self.job.valid.targets)
+        scores = self.score_valid()
         train_loss = at.losses[0] / max(at.losses[1], 1)
         found = Best(step=at.done, phase=at.phase, score=scores[metric], loss=scores["log_loss"], scores=scores)
         at.history.append((at.done, train_loss, found.loss))
@@ -377,6 +379,15 @@ class Loop:
             self.keep(found)
         line = {"step": at.done, "phase": phase.name, "split": "valid", "train_loss": train_loss, **scores}
         self.journal.write(line, best=at.best)
+
+    def score_valid(self) -> dict[str, float]:
+        outputs = self.forward.all(self.job.valid.store)
+        if not np.isfinite(outputs).all():
+            raise NonFiniteError(
+                f"after step {self.at.done}: the outputs for validation rows are not finite. "
+                "Try a lower --learning-rate, or --precision fp32"
+            )
+        return self.task.score(outputs, self.job.valid.targets)
 
     def out_of_patience(self, phase: Phase) -> bool:
         return phase.stop is not None and self.at.without_progress >= phase.stop.validations

@@ -28,7 +28,8 @@ def anatomy_of(
     order, used = _trace(model, inputs, forward)
     owners = _owners(model)
     head = set(new)
-    blocks = _trunk(model, order, head) or _children(model, order, head)
+    pieces = [[block] for block in _trunk(model, order, head)] or _children(model, order, head)
+    blocks = [piece[0] for piece in pieces]
     depth = _depths(model, order, blocks, head, owners)
     groups: list[list[Parameter]] = [[] for _ in range(len(blocks) + 2)]
     idle: list[Parameter] = []
@@ -41,10 +42,10 @@ def anatomy_of(
     entry = next((o for o in order if any(_below(p.name, o) for p in groups[last])), "")
     names = ["embeddings", *(f"block {number}" for number in range(len(blocks))), HEAD]
     kinds = ["embeddings", *["block"] * len(blocks), "head"]
-    entries = ["", *blocks, entry]
+    modules = [[""], *pieces, [entry]]
     found = tuple(
-        Group(name=n, kind=k, entry=e, parameters=tuple(p))  # type: ignore[arg-type]
-        for n, k, e, p in zip(names, kinds, entries, groups, strict=True)
+        Group(name=n, kind=k, entry=m[0], others=tuple(m[1:]), parameters=tuple(p))  # type: ignore[arg-type]
+        for n, k, m, p in zip(names, kinds, modules, groups, strict=True)
         if p or k == "head"
     )
     config = getattr(model, "config", None) or getattr(getattr(model, "body", None), "config", None)
@@ -100,39 +101,41 @@ def _trunk(model: nn.Module, order: list[str], head: set[str]) -> list[str]:
     return sorted(chains[best], key=order.index) if sizes[best] >= 0.8 * sum(sizes) else []
 
 
-def _children(model: nn.Module, order: list[str], head: set[str]) -> list[str]:
-    """Without a trunk: the children of the innermost module that holds nearly everything, in call order,
-    from the first that is itself made of several layers; a flat Sequential in pieces that end in pooling."""
-    name, whole = "", _size(model, "")
-    while True:
-        module = model.get_submodule(name)
-        children = [f"{name}.{child}" if name else child for child, _ in module.named_children()]
-        heavy = [child for child in children if _size(model, child) >= 0.9 * (whole - sum_of(model, head))]
-        if len(heavy) != 1:
+def _children(model: nn.Module, order: list[str], head: set[str]) -> list[list[str]]:
+    """Without a trunk: the children of the innermost module that holds nearly everything, in call order; only those
+    made of several layers where there are such. A flat Sequential is divided into pieces that end in pooling."""
+    name, body = "", _size(model, "") - sum(p.numel() for n, p in model.named_parameters() if n in head)
+    while len(heavy := [c for c in _named_children(model, name) if _size(model, c) >= 0.9 * body]) == 1:
+        if _is_flat(model.get_submodule(heavy[0])):
             break
         name = heavy[0]
-    called = [o for o in order if o in set(children) and not any(_below(h, o) for h in head)]
-    if isinstance(module, nn.Sequential) and all(not list(model.get_submodule(c).children()) for c in called):
-        return _pieces(model, called)
-    inner = [
-        o for o in called if len([m for m in model.get_submodule(o).modules() if list(m.parameters(recurse=False))]) > 1
-    ]
-    return [o for o in called if o in inner] or [o for o in called if _size(model, o)]
+    held = {child for child in _named_children(model, name) if _size(model, child)}
+    called = [o for o in order if o in held and not any(_below(h, o) for h in head)]
+    several = [child for child in called if len(list(model.get_submodule(child).children())) > 1]
+    made = []
+    for child in several or called:
+        flat = _is_flat(model.get_submodule(child))
+        made += _pieces(model, _named_children(model, child)) if flat else [[child]]
+    return made
 
 
-def sum_of(model: nn.Module, names: set[str]) -> int:
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
+def _named_children(model: nn.Module, name: str) -> list[str]:
+    return [f"{name}.{child}" if name else child for child, _ in model.get_submodule(name).named_children()]
 
 
-def _pieces(model: nn.Module, layers: list[str]) -> list[str]:
-    """The first layer of each piece of a flat Sequential: pieces end after a pooling layer."""
-    starts, fresh = [], True
+def _is_flat(module: nn.Module) -> bool:
+    """A Sequential of single layers."""
+    return isinstance(module, nn.Sequential) and not any(True for child in module for _ in child.children())
+
+
+def _pieces(model: nn.Module, layers: list[str]) -> list[list[str]]:
+    """The layers of a flat Sequential, divided after each pooling layer."""
+    pieces: list[list[str]] = [[]]
     for layer in layers:
-        if fresh and _size(model, layer):
-            starts.append(layer)
-            fresh = False
-        fresh = fresh or "Pool" in type(model.get_submodule(layer)).__name__
-    return starts
+        pieces[-1].append(layer)
+        if "Pool" in type(model.get_submodule(layer)).__name__:
+            pieces.append([])
+    return [piece for piece in pieces if any(_size(model, layer) for layer in piece)]
 
 
 def _depths(

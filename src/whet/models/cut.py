@@ -95,24 +95,30 @@ class Cut:
                 vars(block).pop("forward", None)
 
 
-def find_cut(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> Cut | None:
-    """The cut before a group, or None where the outputs from the stored state are not bit for bit the model's own.
-
-    Tried in fp32 on `inputs`, one real batch, with the model in eval mode; its mode is put back.
-    """
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode; after it, each in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
-            return _tried(model, anatomy, group, inputs)
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
+def find_cut(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> Cut | None:
+    """The cut before a group, or None where the outputs from the stored state are not bit for bit the model's own.
+
+    Tried in fp32 on `inputs`, one real batch, with the model in eval mode; its mode is put back.
+    """
+    with in_eval_mode(model), torch.no_grad():
+        return _tried(model, anatomy, group, inputs)
+
+
 def _tried(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> Cut | None:
     names = [g.name for g in anatomy.groups]
-    lower = [g.entry for g in anatomy.groups[: names.index(group)] if g.kind == "block"]
+    lower = [m for g in anatomy.groups[: names.index(group)] if g.kind == "block" for m in (g.entry, *g.others)]
     entry = anatomy.group(group).entry
     if not entry or names.index(group) == 0:
         return None

@@ -75,6 +75,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
             raise ModelError(f"the tokenizer of {source.reference} has neither a padding nor an end token")
         # Padding is masked in attention and pooling, so which token pads changes no result here.
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"  # as whet pads; who uses the saved model without it then does the same
     return tokenizer
 
 
@@ -103,7 +104,8 @@ def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int)
         for name in origin.new:
             owner = model.get_submodule(name.rpartition(".")[0])
             start(owner, seed)
-        model.config.pad_token_id = model.config.pad_token_id or 0
+        # Decoders classify by the last token that is no padding: they have to know what pads here.
+        model.config.pad_token_id = load_tokenizer(source).pad_token_id
     else:
         body, origin = _load(source, transformers.AutoModel)
         if head.depth is not None:

@@ -72,8 +72,10 @@ def rows_in_use(model: nn.Module, tokens: np.ndarray) -> Iterator[InUse]:
 
 def _table(model: nn.Module) -> tuple[str, nn.Embedding] | None:
     body: Any = getattr(model, "body", model)
-    get = getattr(body, "get_input_embeddings", None)
-    table = get() if get else None
+    try:
+        table = body.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
     if type(table) is not nn.Embedding or table.max_norm is not None:
         return None
     names = [n for n, parameter in model.named_parameters(remove_duplicate=False) if parameter is table.weight]

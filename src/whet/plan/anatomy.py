@@ -19,12 +19,14 @@ class Parameter(Value):
 
 
 class Group(Value):
-    """Parameters that stand at one depth. `entry` is the module that the group's computation starts with."""
+    """Parameters that stand at one depth. `entry` is the module that its computation starts with ("" where that is
+    the model itself); `others` are the modules called after it, where no one module holds them all."""
 
     name: str
     kind: Literal["embeddings", "block", "head"]
     entry: str
     parameters: tuple[Parameter, ...]
+    others: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

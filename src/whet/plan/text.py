@@ -77,8 +77,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_shown(part) for part in value) + "]"
     if isinstance(value, BaseModel):
-        fields = value.model_dump(exclude_defaults=True)
-        return repr(show(getattr(value, "kind", str(value)), (), fields))
+        kind = getattr(value, "kind", None)
+        return repr(show(kind, (), value.model_dump(exclude_defaults=True)) if kind else str(value))
     return repr(value) if isinstance(value, str | int | float | bool | type(None)) else str(value)
 
 

@@ -48,6 +48,11 @@ class Assembled:
     def part(self, rows: Rows) -> Part:
         return Part(self.tokens(rows), self.task.targets(rows), rows.lines)
 
+    def below_head(self) -> dict[str, Any]:
+        """What the states that arrive at cuts depend on, beside weights, rows and machine."""
+        head, body = self.built.head, getattr(self.built.model, "body", self.built.model)
+        return {"depth": head.depth, "pooling": head.pooling, "attention": body.config._attn_implementation}
+
     def fresh(self, seed: int) -> dict[str, Tensor]:
         """The weights that training started with."""
         again = build(self.source, self.plan.edits, self.task.outputs, seed)

@@ -201,7 +201,7 @@ def train(
         precision=precision,
         folder=folder.path,
         cache=cache_folder(settings.cache),
-        identity=identity(parts.source.sha256, here(settings) | {"depth": parts.built.head.depth}),
+        identity=identity(parts.source.sha256, here(settings) | parts.below_head()),
         fresh=lambda: parts.fresh(settings.seed),
         watch=watch,
     )

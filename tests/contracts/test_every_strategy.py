@@ -1,0 +1,175 @@
+"""What every strategy promises, for every family of models. A new strategy joins by being registered.
+
+`make test` runs a fixed cover of the pairs, in which each strategy and each family occurs; `make test-all` runs all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from contracts.families import picture_job
+from whet.engine.loop import Job, Loop
+from whet.errors import StrategyError
+from whet.plan.explain import explain
+from whet.plan.strategy import STRATEGIES
+from whet.plan.values import Plan
+
+FAMILIES = ("bert", "gpt2", "resnet")
+REFUSED = {("bitfit", "resnet"): "no biases"}
+"""Pairs that are refused before anything runs, each with what the refusal says. Strict: one that runs fails the test."""
+
+PAIRS = [(name, family) for name in sorted(STRATEGIES) for family in FAMILIES]
+COVER = {pair for number, pair in enumerate(PAIRS) if (number // 3 + number) % 3 == 0 or pair[1] == "bert"}
+MARKED = [pair if pair in COVER else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
+STEPS = 3
+
+JobOf = Callable[..., Job]
+
+
+class Crash(Exception):
+    """Stands for the end of a process in the middle of a step's record."""
+
+
+@dataclass
+class Ran:
+    """A finished run: its job, how it went, its weights and buffers before and after, its lines of progress."""
+
+    job: Job
+    outcome: Any
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+    lines: list[dict[str, Any]]
+
+
+def state(job: Job) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in job.built.model.state_dict().items()}
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    machine = ("seconds", "rows_per_second", "memory_mb")
+    every = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in machine} for line in every]
+
+
+def run(job: Job) -> Ran:
+    before = state(job)
+    outcome = Loop(job).run()
+    return Ran(job, outcome, before, state(job), lines_of(job.folder))
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.fixture
+def make(job_of: JobOf, tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
+    """Makes a job of a strategy and a family: three steps in each phase, checkpoints all the time."""
+
+    def made(name: str, family: str, folder: Path | None = None, watch: Any = lambda line: None, **options: Any) -> Job:
+        folder = folder or tmp_path_factory.mktemp("contract")
+        name = {"lp_ft": "then(probe(length='3 steps'), full)"}.get(name, name)  # its probe keeps its own 60 epochs
+        options = {"steps": STEPS, "batch_size": 12, "checkpoint_seconds": 0.05, **options}
+        if family == "resnet":
+            return picture_job(folder, watch, name, **options)
+        if family == "gpt2":
+            options |= {"model": str(tiny_gpt2), "head": "native"}
+        return job_of(folder=folder, watch=watch, strategy=name, **options)
+
+    return made
+
+
+@pytest.mark.parametrize(("name", "family"), MARKED)
+def test_a_strategy_keeps_its_contract(name: str, family: str, make: Callable[..., Job]) -> None:
+    if (name, family) in REFUSED:
+        with pytest.raises(StrategyError, match=REFUSED[name, family]):
+            make(name, family)
+        return
+    whole = run(make(name, family))
+    job, plan = whole.job, whole.job.plan
+    assert Plan.model_validate(yaml.safe_load(yaml.safe_dump(plan.model_dump(mode="json")))) == plan
+    what_is_said_is_what_moves(whole)
+    a_killed_run_ends_with_the_same_bits(whole, name, family, make)
+    every_parameter_is_in_one_group(job)
+
+
+def what_is_said_is_what_moves(whole: Ran) -> None:
+    job = whole.job
+    facts = explain(job.plan, job.anatomy, len(job.train.targets), job.settings.batch_size)
+    assert [fact.steps for fact in facts] == whole.outcome.position.lengths
+    may_move = frozenset().union(*(phase.train.on(job.anatomy) for phase in job.plan.phases))
+    moved = {name for name, value in whole.after.items() if not torch.equal(value, whole.before[name])}
+    assert moved <= may_move, "something moved that the plan does not train"
+    assert moved & {p.name for p in job.anatomy.head.parameters}, "the head never moved"
+    steps = [line for line in whole.lines if line["split"] == "train"]
+    for phase, fact in zip(job.plan.phases, facts, strict=True):
+        own = [line["rate"] for line in steps if line["phase"] == phase.name]
+        assert len(own) == fact.steps or phase.stop and len(own) < fact.steps
+        head = phase.rate.base * phase.rate.factors.get("head", 1.0)
+        said = [head * phase.rate.schedule.factor(step, fact.steps) for step in range(len(own))]
+        assert own == pytest.approx(said)
+
+
+def every_parameter_is_in_one_group(job: Job) -> None:
+    names = [p.name for g in job.anatomy.groups for p in g.parameters] + [p.name for p in job.anatomy.idle]
+    assert sorted(names) == sorted(name for name, _ in job.built.model.named_parameters())
+
+
+def a_killed_run_ends_with_the_same_bits(whole: Ran, name: str, family: str, make: Callable[..., Job]) -> None:
+    """Stopped in the first, a middle and the last phase, and taken up by a new job on the same folder."""
+    total = whole.outcome.position.done
+    stops = sorted({1, total // 2, total - 1})
+    folder, job = None, None
+    for stop in stops:
+
+        def crash(line: dict[str, Any], stop: int = stop) -> None:
+            if line.get("split") == "train" and line["step"] > stop:
+                raise Crash
+
+        job = make(name, family, folder=folder, watch=crash)
+        folder = job.folder
+        with pytest.raises(Crash):
+            Loop(job).run()
+    again = run(make(name, family, folder=folder))
+    assert same(again.after, whole.after)
+    assert again.lines == whole.lines
+    assert again.outcome.kept == whole.outcome.kept
+
+
+@pytest.mark.parametrize("name", ["probe", "top", "lift", "gradual_unfreezing"])
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_the_cache_changes_no_bit(name: str, family: str, make: Callable[..., Job], tmp_path: Path) -> None:
+    off, cold, warm = (run(make(name, family, cache=where)) for where in ("off", str(tmp_path), str(tmp_path)))
+    assert same(off.after, cold.after)
+    assert same(off.after, warm.after)
+    assert "the cache" in {fact["from"] for fact in warm.outcome.captures}
+    assert "the cache" not in {fact["from"] for fact in cold.outcome.captures}
+
+
+@pytest.mark.parametrize("name", ["probe", "top", "lift"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cut_and_uncut_are_equal_up_to_rounding(name: str, family: str, make: Callable[..., Job]) -> None:
+    cut, uncut = run(make(name, family)), run(make(name, family, cut=False))
+    assert cut.outcome.captures
+    assert not uncut.outcome.captures
+    losses = [[line["loss"] for line in ran.lines if line["split"] == "train"] for ran in (cut, uncut)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_top_down_plan_is_fed_by_one_pass(make: Callable[..., Job]) -> None:
+    ran = run(make("lift", "bert"))
+    assert [fact["from"] for fact in ran.outcome.captures] == ["this pass"] + ["an earlier phase"] * 4
+
+
+def test_a_bottom_up_plan_computes_again_what_has_moved(make: Callable[..., Job]) -> None:
+    ran = run(make("lift(order='bottom-up')", "bert"))
+    assert [fact["before"] for fact in ran.outcome.captures] == ["head", "block 0", "block 1", "block 2", "block 3"]
+    assert [fact["from"] for fact in ran.outcome.captures] == ["this pass", "an earlier phase"] + ["this pass"] * 3

@@ -1,0 +1,132 @@
+"""What `import whet` gives and costs, and the levels of the package: each imports only from levels below its own."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import whet
+from whet.plan import strategies  # noqa: F401 (registers them)
+from whet.plan.strategy import STRATEGIES
+
+ROOT = Path(whet.__file__).parent
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path not in (ROOT / "__init__.py", ROOT / "__main__.py"))
+LEVELS = (
+    "errors",
+    "plan",
+    "config",
+    "data models",
+    "evaluate",
+    "tasks",
+    "engine",
+    "report",
+    "runs",
+    "compare adapt export serve",
+    "cli",
+)
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names.split()}
+HEAVY = {"torch", "transformers", "numpy", "sklearn", "scipy", "accelerate", "pyarrow", "pandas", "safetensors"}
+
+
+def part_of(path: Path) -> str:
+    """The level's name that a module of whet stands under: its folder, else its own name."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Everything that a module imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively; the levels are read from whole names"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_level_imports_only_levels_below(path: Path) -> None:
+    own = part_of(path)
+    for name in imported(path):
+        if name.split(".")[0] != "whet":
+            continue
+        other = name.split(".")[1]
+        assert other in LEVEL, f"{other} has no level: add it to LEVELS, or import a module of whet by its whole name"
+        assert other == own or LEVEL[other] < LEVEL[own], f"{path} imports {name}"
+
+
+def test_every_module_has_a_level() -> None:
+    assert {part_of(path) for path in MODULES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_named_after_nothing(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "misc", "manager", "common", "util", "helper"}
+
+
+@pytest.mark.parametrize("level", ["errors", "plan", "config"])
+def test_what_is_pure_imports_nothing_heavy(level: str) -> None:
+    names = {name.split(".")[0] for path in MODULES if part_of(path) == level for name in imported(path)}
+    assert not names & HEAVY
+
+
+QUICK = """
+import sys
+sys.argv = ["whet", *{words!r}]
+import whet
+if {words!r}:
+    from whet.cli import main
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["fine-tune", "--help"]], ids=["import", "help", "verb help"])
+def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None:
+    code = QUICK.format(words=words, heavy=HEAVY)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr.splitlines()[-1] == "[]"
+    assert not words or "Usage: whet" in ended.stdout
+
+
+def test_all_names_what_is_there() -> None:
+    assert len(whet.__all__) == len(set(whet.__all__))
+    assert dir(whet) == list(whet.__all__)
+    assert set(STRATEGIES) <= set(whet.__all__)
+    for name in whet.__all__:
+        assert getattr(whet, name) is not None
+
+
+def test_what_is_not_there_is_an_attribute_error_that_says_what_is() -> None:
+    with pytest.raises(AttributeError, match="'finetune'.*fine_tune"):
+        _ = whet.finetune  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", whet.__all__)
+def test_everything_public_has_a_docstring(name: str) -> None:
+    thing = getattr(whet, name)
+    documented = [thing]
+    if inspect.isclass(thing):
+        documented += [
+            member for key, member in vars(thing).items() if not key.startswith("_") and inspect.isfunction(member)
+        ]
+    for part in documented:
+        assert (part.__doc__ or "").strip(), f"{part} of whet.{name} has no docstring"
+
+
+def test_public_errors_say_what_they_mean_and_how_a_command_ends() -> None:
+    errors = [thing for thing in vars(whet.errors).values() if inspect.isclass(thing) and issubclass(thing, Exception)]
+    assert whet.errors.WhetError in errors
+    for error in errors:
+        assert issubclass(error, whet.errors.WhetError)
+        assert error.__name__ in (whet.errors.__doc__ or "")
+        wrong_call = issubclass(error, whet.errors.UsageError)
+        assert error.exit_code == 2 if wrong_call else error.exit_code in (1, 130)

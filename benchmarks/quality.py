@@ -3,7 +3,6 @@
 The peer's learning rate (transformers Trainer, `--tuned`) is chosen on validation from three, with seed 0;
 test accuracy is read for the chosen rate only. Both sides get the same files.
 
-    python benchmarks/quality.py --peers-python PATH [--only peers|whet]
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import csv
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from cells import SHARED, Cells, run_json
@@ -20,7 +20,8 @@ from cells import SHARED, Cells, run_json
 RATES = ("5e-5", "1e-4", "3e-4")
 SEEDS = (0, 1, 2)
 EPOCHS = {"sst2": "3", "banking77": "5"}
-WORK = Path("/tmp/whet-bench")
+VERBS = ("fine-tune", "train")
+WORK = Path(tempfile.gettempdir()) / "whet-bench"
 
 
 def files(name: str) -> dict[str, Path]:
@@ -67,46 +68,49 @@ def peers(cells: Cells, python: str) -> None:
         cells.measure(key, lambda: run_json([python, script, *common, "--embed", "--tuned"]))
 
 
-def whet(cells: Cells) -> None:
-    for name in EPOCHS:
-        parts = files(name)
-        for verb in ("fine-tune", "train"):
+def whet(cells: Cells, verbs: tuple[str, ...]) -> None:
+    for verb in verbs:
+        for name in EPOCHS:
+            parts = files(name)
             for seed in SEEDS:
-                out = WORK / f"{name}-{verb}-{seed}"
-                command = [sys.executable, "-m", "whet", verb, str(parts["train"]), "--json", "--quiet"]
-                command += [f"--valid={parts['dev']}", f"--test={parts['test']}", f"--seed={seed}", f"--out={out}"]
-                subprocess.run(["rm", "-rf", str(out)], check=True)
-                cells.measure(f"{name}/whet {verb}/seed{seed}", lambda: run_json(command))
+                with tempfile.TemporaryDirectory() as folder:
+                    command = [sys.executable, "-m", "whet", verb, str(parts["train"]), "--json", "--quiet"]
+                    command += [f"--valid={parts['dev']}", f"--test={parts['test']}", f"--seed={seed}"]
+                    command += [f"--out={folder}/run"]
+                    cells.measure(f"{name}/whet {verb}/seed{seed}", lambda: slim(run_json(command)))
 
 
-def table(cells: Cells) -> None:
+def slim(result: dict) -> dict:
+    """A run's figures without the long lists."""
+    return {key: value for key, value in result.items() if key not in ("per_label", "confusion", "out")}
+
+
+def table(cells: dict[str, dict]) -> None:
+    """One line per contender: mean test accuracy, then each seed; what was not measured is missing."""
     for name in EPOCHS:
-        chosen = max(
-            (key for key in cells.kept if key.startswith(f"{name}/hf_trainer_tuned/") and key.endswith("/seed0")),
-            key=lambda key: cells.kept[key]["dev_accuracy"],
-        )
-        contenders = {
-            chosen.rsplit("/", 1)[0]: [
-                cells.kept[f"{chosen.rsplit('/', 1)[0]}/seed{s}"]["test_accuracy"] for s in SEEDS
-            ],
-            f"{name}/sklearn_embed_tuned": [cells.kept[f"{name}/sklearn_embed_tuned/seed0"]["test_accuracy"]],
-        }
-        for verb in ("fine-tune", "train"):
-            keys = [f"{name}/whet {verb}/seed{seed}" for seed in SEEDS]
-            contenders[f"{name}/whet {verb}"] = [cells.kept[k]["test"]["accuracy"] for k in keys if k in cells.kept]
-        for label, scores in contenders.items():
-            mean = f"{100 * statistics.mean(scores):.2f}" if scores else "missing"
-            print(f"{label:45} {mean:>8}   {' '.join(f'{100 * score:.2f}' for score in scores)}")
+        tuned = [key for key in cells if key.startswith(f"{name}/hf_trainer_tuned/") and key.endswith("/seed0")]
+        best = max(tuned, key=lambda key: cells[key]["dev_accuracy"]).rsplit("/", 1)[0] if tuned else f"{name}/hf"
+        peers = {best: [f"{best}/seed{seed}" for seed in SEEDS]}
+        peers[f"{name}/sklearn_embed_tuned"] = [f"{name}/sklearn_embed_tuned/seed0"]
+        ours = {f"{name}/whet {verb}": [f"{name}/whet {verb}/seed{s}" for s in SEEDS] for verb in VERBS}
+        for label, keys in (peers | ours).items():
+            found = [cells[key] for key in keys if key in cells]
+            scores = [
+                100 * (cell["test_accuracy"] if "test_accuracy" in cell else cell["test"]["accuracy"]) for cell in found
+            ]
+            mean = f"{statistics.mean(scores):.2f}" if scores else "missing"
+            print(f"{label:45} {mean:>8}   {' '.join(f'{score:.2f}' for score in scores)}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter of the peers' environment")
     parser.add_argument("--only", choices=("peers", "whet"))
+    parser.add_argument("--verb", choices=VERBS, help="only this verb of whet")
     arguments = parser.parse_args()
-    kept = Cells("quality")
+    theirs, ours = Cells("quality-peers"), Cells("quality-whet")
     if arguments.only != "whet":
-        peers(kept, arguments.peers_python)
+        peers(theirs, arguments.peers_python)
     if arguments.only != "peers":
-        whet(kept)
-    table(kept)
+        whet(ours, (arguments.verb,) if arguments.verb else VERBS)
+    table(theirs.kept | ours.kept)

@@ -255,7 +255,10 @@ def stdin_lines() -> Iterator[str]:
 
 def write_predictions(predictions: Iterator[tuple[str, float, str]], as_json: bool) -> None:
     import csv
+    from itertools import chain, islice
 
+    # The first comes before the header, so that input which cannot be read leaves no output.
+    predictions = chain(list(islice(predictions, 1)), predictions)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:
         writer.writerow(["prediction", "probability", "text"])

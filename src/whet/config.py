@@ -99,7 +99,7 @@ class Settings(BaseModel):
     minutes: float | None = option(None, "a number above 0", "length of the whole training in minutes", gt=0)
     batch_size: int = option(16, "a whole number, 1 or more", "rows whose gradient makes one step", ge=1)
     batching: Literal["random", "grouped"] = option(
-        "random", "random or grouped", "which rows meet in a batch: any, or those of like length"
+        "grouped", "random or grouped", "which rows meet in a batch: those of like length, or any"
     )
     optimizer: AnyOptimizer | None = option(
         None, "adamw, adam, sgd or adagrad, with its fields: sgd(momentum=0.9)", "how gradients become steps"

@@ -57,7 +57,9 @@ def write_rows(path: Path, rows: Iterable[tuple[str, str]], header: str = "text,
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that a person stands in: it holds rows.csv, with 30 rows of each of two labels."""
-    write_rows(tmp_path / "rows.csv", [(f"my {label} number {n}", label) for n in range(30) for label in ("card", "fee")])
+    write_rows(
+        tmp_path / "rows.csv", [(f"my {label} number {n}", label) for n in range(30) for label in ("card", "fee")]
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,6 +94,12 @@ def process(here: Path) -> Command:
     return run
 
 
+@pytest.fixture(scope="session")
+def tiny(tiny_bert: Path) -> list[str]:
+    """The words that make a command quick."""
+    return ["--model", str(tiny_bert), "--threads", "1", "--precision", "fp32", "--cache", "off"]
+
+
 @dataclass
 class Finished:
     """A finished run, and all that its command printed on standard output."""
@@ -107,10 +115,10 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, rows_csv: Path) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny: list[str], rows_csv: Path) -> Finished:
     """A run of a real process with --json: a head on `tiny_bert`, three labels."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    words = ["train", rows_csv, "--model", tiny_bert, "--epochs", "3", "--threads", "1", "--out", path, "--json"]
+    words = ["train", rows_csv, *tiny, "--epochs", "3", "--out", path, "--json"]
     ended = subprocess.run([sys.executable, "-m", "whet", *map(str, words)], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return Finished(path, ended.stdout, ended.stderr)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ended  # type: ignore[attr-defined]
 
 USAGE, FAILURE = 2, 1
 
@@ -132,7 +131,7 @@ def test_a_real_process_says_the_same(process: Any, here: Path, words: list[str]
 
 
 def test_debug_shows_where_an_error_came_from(command: Any) -> None:
-    ended: Ended = command("train", "row.csv", "--debug")
+    ended = command("train", "row.csv", "--debug")
     assert ended.code == USAGE
     assert ended.out == ""
     assert "Traceback (most recent call last)" in ended.err
@@ -156,7 +155,9 @@ def test_help_shows_every_option_with_what_it_accepts(command: Any) -> None:
 
 
 def test_options_may_be_written_with_underscores(command: Any) -> None:
-    command("train", "rows.csv", "--batch_size", "0").refused(USAGE, "batch_size = 0  must be a whole number, 1 or more")
+    command("train", "rows.csv", "--batch_size", "0").refused(
+        USAGE, "batch_size = 0  must be a whole number, 1 or more"
+    )
 
 
 def test_a_wrong_option_of_a_file_is_named_with_those_of_the_call(command: Any, here: Path) -> None:
@@ -223,7 +224,9 @@ def test_labels_that_the_model_does_not_know(command: Any, here: Path, finished:
 
 
 def test_rows_to_predict_without_the_column(command: Any, here: Path, finished: Any) -> None:
-    command("predict", finished.path, "rows.csv", "--text", "txt").refused(USAGE, "no column 'txt'", "did you mean text?")
+    command("predict", finished.path, "rows.csv", "--text", "txt").refused(
+        USAGE, "no column 'txt'", "did you mean text?"
+    )
     command("predict", finished.path, "row.csv").refused(USAGE, "no file row.csv", "did you mean rows.csv?")
     command("predict", finished.path, stdin="caf\xe9\n".encode("cp1252")).refused(
         FAILURE, "standard input is not UTF-8", "give it as a file"
@@ -233,7 +236,11 @@ def test_rows_to_predict_without_the_column(command: Any, here: Path, finished: 
 @pytest.mark.parametrize(
     ("model", "code", "says"),
     [
-        ("bert-bas-uncased", USAGE, ["no model 'bert-bas-uncased'", "a folder", "an installed package", "hub:owner/name"]),
+        (
+            "bert-bas-uncased",
+            USAGE,
+            ["no model 'bert-bas-uncased'", "a folder", "an installed package", "hub:owner/name"],
+        ),
         ("json", USAGE, ["no model 'json'", "a folder", "an installed package", "hub:owner/name"]),
         ("nothing", USAGE, ["the folder nothing holds no model", "config.json"]),
         ("weightless", FAILURE, ["weightless holds no *.safetensors", "save_pretrained"]),

@@ -73,7 +73,9 @@ def picture_job(folder: Path, watch: Callable[[dict[str, Any]], None], strategy:
     resolved = resolve("fine_tune", {"precision": "fp32", "cache": "off", "strategy": strategy, **options})
     labels = ("0", "1", "2")
     rows = Rows("pictures", ("",) * 36, tuple(str(t) for t in targets[:36]), tuple(range(36)))
-    parts = [Part(ArrayStore(pictures[s]), targets[s], tuple(range(s.start, s.stop))) for s in (slice(0, 36), slice(36, 48))]
+    parts = [
+        Part(ArrayStore(pictures[s]), targets[s], tuple(range(s.start, s.stop))) for s in (slice(0, 36), slice(36, 48))
+    ]
     return Job(
         built=built,
         anatomy=anatomy,

@@ -139,7 +139,10 @@ def test_texts_that_stand_in_two_parts_are_reported(tmp_path: Path) -> None:
     valid = write(tmp_path / "valid.csv", [("A  TEXT 0", "a"), ("new", "b"), ("b text 1", "b")])
     test = write(tmp_path / "test.csv", [("New", "b")])
     notes = prepare(train, valid=str(valid), test=str(test)).findings.notes
-    assert "2 texts stand in both train and valid (for example 'a text 0'): scores on them say little about new texts" in notes
+    assert (
+        "2 texts stand in both train and valid (for example 'a text 0'): scores on them say little about new texts"
+        in notes
+    )
     assert any(note.startswith("1 texts stand in both valid and test (for example 'new')") for note in notes)
     assert not any("train and test" in note for note in notes)
 
@@ -174,7 +177,11 @@ def test_given_files_must_have_the_same_columns(tmp_path: Path) -> None:
         (some({str(n): 1 for n in range(20)}), {}, "20 different labels in 20 rows, fewer than two rows each"),
         (some({"a": 2, "b": 1}), {}, "3 rows are too few to divide; give --valid and --test as files"),
         (some({str(n): 1 for n in range(5)}), {}, "no row can be spared for validation"),
-        (some({"a": 9, "b": 9}), {"valid": 0.5, "test": 0.5}, "the shares for test and valid leave no rows to train on"),
+        (
+            some({"a": 9, "b": 9}),
+            {"valid": 0.5, "test": 0.5},
+            "the shares for test and valid leave no rows to train on",
+        ),
     ],
 )
 def test_too_little_to_learn_from(pairs: list[tuple[str, str]], options: dict[str, Any], says: str) -> None:

@@ -200,9 +200,7 @@ def test_without_any_whole_checkpoint_a_run_begins_again(stopped: Path, whole: R
     assert_equal(finished(job_of(folder=stopped, **OPTIONS)), whole)
 
 
-def test_what_a_killed_process_left_half_written_is_no_checkpoint(
-    stopped: Path, whole: Result, job_of: JobOf
-) -> None:
+def test_what_a_killed_process_left_half_written_is_no_checkpoint(stopped: Path, whole: Result, job_of: JobOf) -> None:
     """A temporary folder, files that do not belong there, and lines of progress behind the checkpoint."""
     folder = stopped / "checkpoints"
     shutil.copytree(folder / "000008-0", folder / ".000009-0.12345")
@@ -252,7 +250,9 @@ def test_runs_of_several_phases_go_on_to_the_same_bits(strategy: str, job_of: Jo
 @pytest.mark.parametrize(
     ("optimizer", "precision"), [("adamw", "bf16"), ("adam", "fp32"), ("sgd", "bf16"), ("adagrad", "fp32")]
 )
-def test_every_optimizer_goes_on_to_the_same_bits(optimizer: str, precision: str, job_of: JobOf, tmp_path: Path) -> None:
+def test_every_optimizer_goes_on_to_the_same_bits(
+    optimizer: str, precision: str, job_of: JobOf, tmp_path: Path
+) -> None:
     options = {"steps": 6, "optimizer": optimizer, "precision": precision, "batching": "grouped", "seed": 3}
     expected = finished(job_of(**options))
     with pytest.raises(Interrupted):

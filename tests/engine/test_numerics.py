@@ -39,7 +39,9 @@ def norm(values: dict[str, Tensor]) -> float:
     return float(torch.cat([value.reshape(-1) for value in values.values()]).norm())
 
 
-@pytest.mark.parametrize("options", [{}, {"head": "native", "class_weight": "balanced"}, {"strategy": "top(2)"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"head": "native", "class_weight": "balanced"}, {"strategy": "top(2)"}], ids=str
+)
 def test_the_first_gradient_hangs_on_no_token_budget(options: dict[str, Any], job_of: JobOf) -> None:
     fixed = {"steps": 1, "optimizer": "sgd", "max_grad_norm": 1e9, **options}
     made = [first_gradient(job_of(token_budget=budget, **fixed)) for budget in BUDGETS]
@@ -105,7 +107,9 @@ def by_hand(job: Job, make: Callable[[list[dict[str, Any]]], torch.optim.Optimiz
     while len(seen) < steps:
         for rows in batch_rows(settings.seed, len(seen) * settings.batch_size // len(lengths), lengths, 16, "random"):
             (ordered,) = split_batch(rows, lengths, settings.token_budget)
-            loss = loss_of(outputs_of(model, job.train.store.batch(ordered)), torch.from_numpy(job.train.targets[ordered]))
+            loss = loss_of(
+                outputs_of(model, job.train.store.batch(ordered)), torch.from_numpy(job.train.targets[ordered])
+            )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)

@@ -48,9 +48,7 @@ class Ready:
         self.model = self.built.model.eval()
         rows = Rows("texts", TEXTS, (), tuple(range(1, len(TEXTS) + 1)))
         self.store: TokenStore = tokenize(rows, tokenizer, 96)
-        self.anatomy: Anatomy = anatomy_of(
-            self.model, "tiny", self.batch([0, 1]), outputs_of, self.built.origin.new
-        )
+        self.anatomy: Anatomy = anatomy_of(self.model, "tiny", self.batch([0, 1]), outputs_of, self.built.origin.new)
         # A new head's small weights hide differences; the pretrained ones are large enough.
         with torch.no_grad():
             for name in self.built.origin.new:
@@ -143,9 +141,7 @@ def test_capturing_stops_before_the_entry_and_above_skips_what_lies_below(
 
 
 @pytest.mark.parametrize("group", ["block 1", "block 3", "head"])
-def test_gradients_above_the_cut_are_those_of_the_frozen_whole(
-    group: str, ready: dict[tuple[str, str], Ready]
-) -> None:
+def test_gradients_above_the_cut_are_those_of_the_frozen_whole(group: str, ready: dict[tuple[str, str], Ready]) -> None:
     case = ready["bert", "native"]
     inputs = case.batch([0, 1, 2, 3])
     above = [g for g in case.anatomy.groups][[g.name for g in case.anatomy.groups].index(group) :]

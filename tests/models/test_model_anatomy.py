@@ -18,7 +18,10 @@ from whet.models.reference import find_model
 from whet.plan.anatomy import Anatomy
 from whet.plan.values import NewHead
 
-TOKENS = {"input_ids": torch.tensor([[1, 5, 6, 7], [1, 8, 9, 10]]), "attention_mask": torch.ones(2, 4, dtype=torch.int64)}
+TOKENS = {
+    "input_ids": torch.tensor([[1, 5, 6, 7], [1, 8, 9, 10]]),
+    "attention_mask": torch.ones(2, 4, dtype=torch.int64),
+}
 
 EXPECTED = {
     # (model, head): entry of each block, entry of the head, parameters of the head, what stands above the last block
@@ -140,7 +143,11 @@ def test_blocks_that_share_weights_belong_to_the_lowest() -> None:
     anatomy = anatomy_of(model, "toy", TOKENS, outputs_of, ("head.weight", "head.bias"))
     check_partition(anatomy, model)
     assert anatomy.group_of()["body.1.0.weight"] == "block 1"
-    assert {p.name for p in anatomy.group("block 2").parameters} == {"body.2.0.weight", "body.2.0.bias", "body.2.2.bias"}
+    assert {p.name for p in anatomy.group("block 2").parameters} == {
+        "body.2.0.weight",
+        "body.2.0.bias",
+        "body.2.2.bias",
+    }
 
 
 class Pictures(nn.Module):

@@ -63,9 +63,7 @@ selections = st.recursive(
 )
 rates = st.builds(Rate, base=above_0, factors=st.dictionaries(words, above_0, max_size=3), schedule=schedules)
 stops = st.none() | st.builds(Patience, validations=st.integers(1, 99))
-phases = st.builds(
-    Phase, name=words, train=selections, length=lengths, rate=rates, optimizer=optimizers, stop=stops
-)
+phases = st.builds(Phase, name=words, train=selections, length=lengths, rate=rates, optimizer=optimizers, stop=stops)
 heads = st.builds(
     NewHead,
     kind=st.sampled_from(["pooled", "native"]),

@@ -45,7 +45,10 @@ def test_what_a_selection_finds(anatomy: Anatomy, text: str, names: set[str]) ->
     ("text", "says"),
     [
         ("head() - head()", ["head() - head()", "selects nothing in small", "words", "layer.0", "head"]),
-        ("match('*.attention.*')", ["'*.attention.*' matches none of the 12 parameters", "Names here look like 'layer.1."]),
+        (
+            "match('*.attention.*')",
+            ["'*.attention.*' matches none of the 12 parameters", "Names here look like 'layer.1."],
+        ),
         ("match('*.bias', '*.biass')", ["'*.biass' matches none"]),
         ("groups('layer.11')", ["no group 'layer.11'", "did you mean layer.1?"]),
         ("groups('hed')", ["did you mean head?"]),

@@ -179,7 +179,10 @@ class Loop:
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in names)
             parameter.grad = None
-        set_modes(self.job.built.model, self.forward.inputs(self.job.train.store, np.arange(min(2, len(self.job.train.targets)))))
+        set_modes(
+            self.job.built.model,
+            self.forward.inputs(self.job.train.store, np.arange(min(2, len(self.job.train.targets)))),
+        )
         self.optimizer = self.new_optimizer(phase)
         self.unchecked = True
         self.capture_below(phase, names, before)

@@ -26,7 +26,10 @@ def products(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def usable_threads() -> int:
-    """Physical cores that this process may use: its affinity and the container's share of processor time counted."""
+    """OMP_NUM_THREADS where it is set, else the physical cores that this process may use: its affinity and the
+    container's share of processor time counted."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or allowed
     return max(1, min(allowed, physical, _quota() or allowed))

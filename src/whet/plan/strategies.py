@@ -17,6 +17,8 @@ from whet.plan.strategy import Strategy, strategy
 from whet.plan.values import AdamW, Average, Defaults, Length, NewHead, Patience, Phase, Plan
 
 FINE_TUNE_RATE = 1.5e-4
+NEW_HEAD = {"head": 10.0}
+"""A new head starts from noise beside pretrained weights: it learns at ten times their rate."""
 PROBE_RATE = 1e-2
 
 
@@ -33,7 +35,9 @@ def head_phase(defaults: Defaults, name: str, epochs: float = 1, stop: Patience 
     )
 
 
-def tuning_phase(defaults: Defaults, name: str, train: Select, epochs: float = 1) -> Phase:
+def tuning_phase(
+    defaults: Defaults, name: str, train: Select, epochs: float = 1, factors: dict[str, float] | None = None
+) -> Phase:
     """A phase that moves pretrained weights: small rate, AdamW, linear decay after 6 % warm-up."""
     return defaults.phase(
         name,
@@ -42,6 +46,7 @@ def tuning_phase(defaults: Defaults, name: str, train: Select, epochs: float = 1
         length=Length(amount=epochs, unit="epochs"),
         optimizer=AdamW(),
         schedule=Linear(warmup=Warmup(share=0.06)),
+        factors=factors,
     )
 
 
@@ -53,7 +58,7 @@ def full(anatomy: Anatomy, defaults: Defaults) -> Plan:
     with a few dozen rows (`probe` is steadier) or where what the model knew must stay.
     Defaults: 3 epochs; the rate was chosen by measurement.
     """
-    return Plan(edits=defaults.edits, phases=(tuning_phase(defaults, "all groups", everything(), epochs=3),))
+    return Plan(edits=defaults.edits, phases=(tuning_phase(defaults, "all groups", everything(), 3, NEW_HEAD),))
 
 
 @strategy
@@ -82,7 +87,7 @@ def top(anatomy: Anatomy, defaults: Defaults, blocks: int = 2) -> Plan:
     task needs other words or syntax than the model was made for, which lower blocks hold.
     Defaults: 2 blocks, 3 epochs, the rate of `full`.
     """
-    phase = tuning_phase(defaults, f"top {blocks}", top_blocks(blocks), epochs=3)
+    phase = tuning_phase(defaults, f"top {blocks}", top_blocks(blocks), 3, NEW_HEAD)
     phase.train.on(anatomy)
     return Plan(edits=defaults.edits, phases=(phase,))
 
@@ -95,7 +100,7 @@ def freeze(anatomy: Anatomy, defaults: Defaults, *patterns: str) -> Plan:
     Without a pattern the embeddings are frozen. Defaults: 3 epochs, the rate of `full`.
     """
     frozen = match(*patterns) if patterns else groups(anatomy.groups[0].name)
-    phase = tuning_phase(defaults, "not frozen", everything() - frozen, epochs=3)
+    phase = tuning_phase(defaults, "not frozen", everything() - frozen, 3, NEW_HEAD)
     frozen.on(anatomy)
     phase.train.on(anatomy)
     return Plan(edits=defaults.edits, phases=(phase,))
@@ -175,7 +180,8 @@ def lp_ft(anatomy: Anatomy, defaults: Defaults) -> Plan:
     Options for rate and length hold for the second part; the probe keeps its own.
     """
     own = defaults.model_copy(update={"learning_rate": None, "length": None, "optimizer": None, "stop": None})
-    return joined(probe()(anatomy, own), full()(anatomy, defaults))
+    second = Plan(edits=defaults.edits, phases=(tuning_phase(defaults, "all groups", everything(), 3),))
+    return joined(probe()(anatomy, own), second)
 
 
 @strategy

@@ -203,6 +203,7 @@ class Defaults(Value):
         optimizer: AnyOptimizer,
         schedule: AnySchedule,
         stop: Patience | None = None,
+        factors: Mapping[str, float] | None = None,
     ) -> Phase:
         """A phase with what was asked for, and the given values elsewhere."""
         chosen, curve = self.optimizer or optimizer, self.schedule or schedule
@@ -214,7 +215,7 @@ class Defaults(Value):
             name=name,
             train=train,
             length=self.length or length,
-            rate=Rate(base=self.learning_rate or learning_rate, schedule=curve),
+            rate=Rate(base=self.learning_rate or learning_rate, factors=factors or {}, schedule=curve),
             optimizer=chosen,
             stop=self.stop or stop,
         )

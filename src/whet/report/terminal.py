@@ -162,7 +162,7 @@ def explanation(found: Explained) -> str:
         kept = f", keeps {phase.captured_mb:.1f} MB" if phase.captured_mb else ""
         lines += ["", f"phase {number}  {describe(phase)}{kept}"]
         if len(set(phase.rates.values())) > 1:
-            lines.append("  rates  " + ", ".join(f"{name} {rate:.3g}" for name, rate in phase.rates.items()))
+            lines.append("  rates  " + ", ".join(f"{names} {rate:.3g}" for names, rate in folded(phase.rates)))
         lines.append("  moves  " + ", ".join(f"{name} {count(size)}" for name, size in phase.groups.items()))
     if not found.rows:
         return "\n".join(lines).strip()
@@ -172,6 +172,17 @@ def explanation(found: Explained) -> str:
     for name, value in found.settings.items():
         options.add_row(name, "-" if value is None else str(value), found.sources[name])
     return "\n".join([*lines, "", render(options)]).strip()
+
+
+def folded(rates: dict[str, float]) -> list[tuple[str, float]]:
+    """Neighbouring groups of one rate as one entry: `embeddings to block 5`."""
+    runs: list[tuple[list[str], float]] = []
+    for name, rate in rates.items():
+        if runs and runs[-1][1] == rate:
+            runs[-1][0].append(name)
+        else:
+            runs.append(([name], rate))
+    return [(names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}", rate) for names, rate in runs]
 
 
 def groups_table(found: Explained) -> str:

@@ -50,7 +50,8 @@ class Assembled:
 
     def below_head(self) -> dict[str, Any]:
         """What the states that arrive at cuts depend on, beside weights, rows and machine."""
-        head, body = self.built.head, getattr(self.built.model, "body", self.built.model)
+        head = self.built.head
+        body: Any = getattr(self.built.model, "body", self.built.model)
         return {"depth": head.depth, "pooling": head.pooling, "attention": body.config._attn_implementation}
 
     def fresh(self, seed: int) -> dict[str, Tensor]:

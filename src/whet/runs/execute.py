@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from whet.config import Resolved, Settings
@@ -62,7 +63,7 @@ def begin(resolved: Resolved, data: Any, watch: Watch) -> Folder:
     """A new run, from the rows to the result. The folder is removed again if anything fails before training."""
     clock = Stopwatch()
     name = Path(data).stem if isinstance(data, str | Path) else "run"
-    folder = Folder.claim(resolved.settings.out, name)
+    folder = claim(resolved.settings.out, name)
     try:
         with clock.stage("read"):
             table = read(data)
@@ -78,6 +79,12 @@ def begin(resolved: Resolved, data: Any, watch: Watch) -> Folder:
         folder.discard()
         raise
     return train(folder, resolved.settings, dataset, parts, clock, watch)
+
+
+def claim(out: str | None, name: str) -> Folder:
+    """A new run folder, one for all processes: the main one creates it and tells the others which."""
+    path = [str(Folder.claim(out, name).path) if processes().is_main_process else ""]
+    return Folder(Path(broadcast_object_list(path)[0]))
 
 
 def go_on(path: str | Path, watch: Watch) -> Folder:
@@ -126,11 +133,13 @@ def keep_rows(folder: Folder, table: Table) -> str:
 
 
 def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Dataset, parts: Assembled) -> None:
-    """Write run.json and plan.yaml: all that a resume needs, and all that a reader asks."""
+    """Write plan.yaml and run.json: all that a resume needs, and all that a reader asks. The second is written last:
+    where it is, a run can be resumed."""
     settings = resolved.settings
     found = {"text": dataset.columns.text, "label": dataset.columns.label}
     taken = {name: value for name, value in found.items() if getattr(settings, name) is None}
     origin = parts.built.origin
+    folder.write_plan(parts.plan)
     folder.write_json(
         "run.json",
         {
@@ -160,7 +169,6 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
             "machine": here(settings),
         },
     )
-    folder.write_plan(parts.plan)
     folder.event("started", process=os.getpid())
 
 
@@ -230,6 +238,8 @@ def noted(folder: Folder) -> Iterator[None]:
             reason = getattr(error, "strerror", None) or error
             cure = f"see that there is room on its disk, then go on with it: whet resume {folder.path}"
             raise RunError(f"the run in {folder.path} stopped: {reason}; {cure}") from error
+        if isinstance(error, Interrupted):
+            raise Interrupted(f"{error}; go on with it: whet resume {folder.path}") from error
         raise
 
 

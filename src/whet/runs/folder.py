@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -27,12 +26,9 @@ class Folder:
     def claim(out: str | None, name: str) -> Folder:
         """Create a new run folder: `out`, or `runs/<name>` with the first free number.
 
-        Raises `PathError` when it exists already or cannot be written. Only the first of several processes
-        creates; the others take the same name.
+        Raises `PathError` when it exists already or cannot be written.
         """
         path = Path(out) if out else _free(Path("runs"), name)
-        if int(os.environ.get("RANK", "0")):
-            return Folder(path)
         if path.exists():
             resumable = (path / "run.json").exists()
             cure = f"go on with it: whet resume {path}, or " if resumable else ""

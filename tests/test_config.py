@@ -70,9 +70,7 @@ ALSO_WRONG: dict[str, list[Any]] = {
     "seed": ["-1", "1.5"],
     "clean_labels": [2],
 }
-EVERY_WRONG = [(name, value) for name, value in WRONG.items()] + [
-    (name, value) for name, values in ALSO_WRONG.items() for value in values
-]
+EVERY_WRONG = [*WRONG.items(), *((name, value) for name, values in ALSO_WRONG.items() for value in values)]
 
 
 def refused(given: dict[str, Any], **how: Any) -> str:

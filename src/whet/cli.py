@@ -153,6 +153,9 @@ def run_verb(
 def resume(run: RunPath, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Go on with a run that was stopped or killed, to the same bits as if it had not been."""
     with errors_as_text(debug):
+        from whet.runs.folder import Folder
+
+        Folder.open(run)
         from whet.report.terminal import Screen
         from whet.runs.execute import go_on
 
@@ -194,6 +197,13 @@ def explain(
         verbs = {"fine-tune": "fine_tune", "train": "train"}
         if verb not in verbs:
             raise SettingsError(f"--verb {verb}: {did_you_mean(verb, verbs)}")
+        from whet.config import resolve
+        from whet.data.read import locate
+
+        # Mistakes in the call are found before the slow imports that follow, here and in the other commands.
+        resolve(verbs[verb], flags, given_as="flag", config=config)
+        if data:
+            locate(data)
         from whet.report.terminal import explanation
         from whet.runs.explained import explained
         from whet.runs.folder import plan_text
@@ -212,10 +222,15 @@ def explain(
 def evaluate(run: RunPath, data: Data, as_json: Json = False, debug: Debug = False) -> None:
     """Score a finished run on other labelled rows."""
     with errors_as_text(debug):
+        from whet.data.read import read
+        from whet.runs.folder import Folder
+
+        Folder.open(run).metrics()
+        table = read(data)
         from whet.report.terminal import scores_table
         from whet.runs.result import load
 
-        found = load(run).evaluate(data)
+        found = load(run).evaluate(table)
         print(json.dumps(found, ensure_ascii=False) if as_json else scores_table(found))
 
 
@@ -235,7 +250,9 @@ def predict(
     """Predict with a finished run: CSV with the columns prediction, probability, text (or JSON objects, one a line)."""
     with errors_as_text(debug):
         from whet.data.read import read
+        from whet.runs.folder import Folder
 
+        Folder.open(run).metrics()
         table = None if data is None else read(data)
         from whet.runs.result import load
 

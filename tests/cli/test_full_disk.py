@@ -1,4 +1,4 @@
-"""A disk without room: one clear message, nothing that looks like a result, and a run that can go on once there is room."""
+"""A disk without room: one clear message, nothing that looks like a result, and a run that goes on when there is."""
 
 from __future__ import annotations
 

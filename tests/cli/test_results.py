@@ -79,6 +79,9 @@ def test_the_cure_for_labels_in_several_spellings(command: Any, here: Path, tiny
     assert metrics["test"] == {}
     labels = json.loads((here / metrics["out"] / "run.json").read_text())["data"]["labels"]
     assert labels == ["card", "fee"]
+    (here / "other.csv").write_text("text,label\nmy card,Card\nmy fee,FEE\n")
+    scores = json.loads(command("eval", metrics["out"], "other.csv", "--json").succeeded())
+    assert [row["support"] for row in scores["per_label"]] == [1, 1]
 
 
 def test_one_prediction_per_row_of_a_file(command: Any, here: Path, finished: Any) -> None:

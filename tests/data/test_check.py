@@ -68,7 +68,8 @@ def test_rows_to_predict_need_no_label() -> None:
     [
         (
             {"text": "txt"},
-            "rows.csv has no column 'txt'; did you mean text? Its columns: id, text, label. Choose one with --text NAME.",
+            "rows.csv has no column 'txt'; did you mean text? "
+            "Its columns: id, text, label. Choose one with --text NAME.",
         ),
         (
             {"label": "xyz"},
@@ -84,13 +85,13 @@ def test_columns_that_are_not_there(asked: dict[str, str], says: str) -> None:
 
 
 def test_no_column_that_looks_like_labels() -> None:
-    with pytest.raises(DataError, match="no column looks like labels .*id, said.*--label NAME"):
+    with pytest.raises(DataError, match=r"no column looks like labels .*id, said.*--label NAME"):
         columns_of("id,said", [f"{n},words {n}" for n in range(10)])
 
 
 def test_a_file_without_a_header_is_not_learnt_from() -> None:
     rows = ["i lost my card,card", "what is the fee,fee", "card again,card", "fee again,fee", "a third one,card"] * 3
-    with pytest.raises(DataError, match="seems to have no header.*text,label"):
+    with pytest.raises(DataError, match=r"seems to have no header.*text,label"):
         columns_of("where is my card,card", rows)
 
 
@@ -159,7 +160,7 @@ def test_clean_labels_merges_into_a_known_spelling_first() -> None:
 
 @pytest.mark.parametrize("texts", [["1", "2", "3.5"], [1, 2, 3], ["1,5", "-2", "x"]])
 def test_a_text_column_of_numbers_is_refused_with_the_cure(texts: list[Any]) -> None:
-    with pytest.raises(DataError, match="the text column 'text' holds numbers.*columns: text, label.*--text NAME"):
+    with pytest.raises(DataError, match=r"the text column 'text' holds numbers.*columns: text, label.*--text NAME"):
         checked({"text": texts, "label": ["x", "y", "x"]})
 
 

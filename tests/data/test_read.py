@@ -80,8 +80,8 @@ def test_the_same_rows_from_every_kind_of_file(file: Any, name: str, content: st
         (("\ufeff" + PLAIN).encode(), None),
         (PLAIN.encode("utf-16"), "rows.csv is not UTF-8; read as utf-16"),
         (PLAIN.encode("cp1252"), "rows.csv is not UTF-8; read as cp1252"),
-        ("text;label\na, b;x\n".encode(), "rows.csv: fields are divided by a semicolon"),
-        ("text|label\na, b; c|x\n".encode(), "rows.csv: fields are divided by a bar"),
+        (b"text;label\na, b;x\n", "rows.csv: fields are divided by a semicolon"),
+        (b"text|label\na, b; c|x\n", "rows.csv: fields are divided by a bar"),
     ],
 )
 def test_what_was_guessed_is_said(file: Any, content: bytes, note: str | None) -> None:
@@ -244,7 +244,7 @@ def test_a_path_that_is_not_there_names_the_nearest_file(tmp_path: Path) -> None
         read(str(tmp_path / "Messages.CSV"))
     with pytest.raises(PathError, match="give the path of a file of rows"):
         locate(tmp_path / "xyz")
-    with pytest.raises(PathError, match="and no folder .*nowhere; give the path"):
+    with pytest.raises(PathError, match=r"and no folder .*nowhere; give the path"):
         locate(tmp_path / "nowhere" / "messages.csv")
     with pytest.raises(PathError, match="is a folder; give one file of rows"):
         locate(tmp_path)

@@ -160,7 +160,7 @@ def test_clean_labels_reaches_across_files(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", some({"card": 6, "fee": 6}))
     valid = write(tmp_path / "valid.csv", [("one", "Card"), ("two", "FEE")])
     assert prepare(train, valid=str(valid), clean_labels=True).valid.labels == ("card", "fee")
-    with pytest.raises(DataError, match="unknown label 'Card'.*did you mean card"):
+    with pytest.raises(DataError, match=r"unknown label 'Card'.*did you mean card"):
         prepare(train, valid=str(valid))
 
 

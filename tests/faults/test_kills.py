@@ -28,8 +28,8 @@ from whet.engine import checkpoint
 MACHINE = ("seconds", "rows_per_second", "memory_mb")
 FIXED = {"precision": "fp32", "threads": 1, "checkpoint_seconds": 0.05, "batch_size": 16}
 OWN: dict[str, dict[str, Any]] = {
-    "fine-tune": {"steps": 150, "strategy": "top(3)", "learning_rate": 1e-3},
-    "train": {"steps": 1200, "patience": 1000},
+    "fine-tune": {"steps": 100, "strategy": "top(3)", "learning_rate": 1e-3},
+    "train": {"steps": 600, "patience": 1000},
 }
 PATIENCE = 120.0
 """Seconds after which a process that should have got somewhere counts as stuck."""
@@ -101,7 +101,7 @@ class Chain:
 
 def fine_tune_chain(chain: Chain) -> dict[str, Any]:
     for _ in range(3):
-        chain.interrupt(signal.SIGKILL, further=chain.chance.randint(4, 16))
+        chain.interrupt(signal.SIGKILL, further=chain.chance.randint(4, 12))
     chain.interrupt(signal.SIGINT, further=4)
     facts = {
         "saved": [path.name for path in checkpoint.listed(chain.folder / "checkpoints")],
@@ -116,7 +116,7 @@ def fine_tune_chain(chain: Chain) -> dict[str, Any]:
 
 
 def train_chain(chain: Chain) -> dict[str, Any]:
-    for _ in range(3):
+    for _ in range(2):
         chain.interrupt(signal.SIGKILL, further=chain.chance.randint(10, 120))
     chain.kill_while_saving()
     return {}
@@ -166,8 +166,9 @@ def events(folder: Path) -> list[dict[str, Any]]:
 def test_killed_runs_come_to_the_same_bits(verb: str, cases: dict[str, Case]) -> None:
     case = cases[verb]
     killed = case.chain.folder
-    assert case.chain.exits[:3] == [-signal.SIGKILL] * 3, case.chain.said
-    assert 0 < case.chain.reached[0] < case.chain.reached[2] < OWN[verb]["steps"]
+    assert case.chain.exits[:2] == [-signal.SIGKILL] * 2, case.chain.said
+    assert case.chain.exits[2] in (-signal.SIGKILL, 0), case.chain.said
+    assert 0 < case.chain.reached[0] < case.chain.reached[1] < OWN[verb]["steps"]
     for name in ("model.safetensors", "head.safetensors", "head.json", "config.json", "README.md"):
         assert (killed / "model" / name).read_bytes() == (case.whole / "model" / name).read_bytes(), name
     assert (killed / "predictions.csv").read_bytes() == (case.whole / "predictions.csv").read_bytes()

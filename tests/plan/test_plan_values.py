@@ -164,9 +164,10 @@ def test_lengths_that_are_refused(text: str, says: str) -> None:
 @given(st.text(st.sampled_from(string.digits + ".e+-stepsmin "), max_size=12))
 def test_any_text_is_a_length_or_a_length_error(text: str) -> None:
     try:
-        assert Length.parse(text).amount > 0
-    except LengthError as error:
-        assert repr(text) in str(error)
+        length = Length.parse(text)
+    except LengthError:
+        return
+    assert length.amount > 0
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,10 @@ def test_a_text_is_parsed_and_never_evaluated(text: str) -> None:
 @given(st.text(max_size=30) | st.text(st.sampled_from("full()=+-,.[]'\"1e x\0\\"), max_size=20))
 def test_any_text_is_a_strategy_or_a_strategy_error(text: str) -> None:
     try:
-        assert isinstance(parse_strategy(text), Strategy)
-    except StrategyError as error:
-        assert str(error)
+        made = parse_strategy(text)
+    except StrategyError:
+        return
+    assert isinstance(made, Strategy)
 
 
 @pytest.mark.parametrize("text", ["(" * 500, "-" * 20_000 + "1", "full(" * 200 + ")" * 200], ids=["(", "-", "full("])

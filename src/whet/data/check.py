@@ -78,9 +78,7 @@ def find_columns(
     if labelled and label is None:
         label = _named(table, LABEL_NAMES, without=text) or _few_values(table, without=text)
         if label is None:
-            raise DataError(
-                f"{table.name}: no column looks like labels (columns: {', '.join(table.columns)}). Choose one with --label NAME."
-            )
+            raise DataError(_none_looks_like(table, "labels", "label"))
         if label in table.columns[label]:
             raise DataError(
                 f"{table.name} seems to have no header: its first row holds {label!r}, and so do later rows. "
@@ -90,13 +88,16 @@ def find_columns(
     if text is None:
         text = _named(table, TEXT_NAMES, without=label) or _longest(table, without=label)
         if text is None:
-            raise DataError(
-                f"{table.name}: no column looks like texts (columns: {', '.join(table.columns)}). Choose one with --text NAME."
-            )
+            raise DataError(_none_looks_like(table, "texts", "text"))
         notes.append(f"text column: {text}")
     if text == label:
         raise PathError(f"--text and --label both name the column {text!r}")
     return Columns(text, label if labelled else None), notes
+
+
+def _none_looks_like(table: Table, what: str, option: str) -> str:
+    columns = ", ".join(table.columns)
+    return f"{table.name}: no column looks like {what} (columns: {columns}). Choose one with --{option} NAME."
 
 
 def _named(table: Table, names: tuple[str, ...], without: str | None) -> str | None:

@@ -100,7 +100,8 @@ def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[s
     """Take the given shares out of the rows: stratified by label, seeded, equal texts kept on one side.
 
     Every label keeps at least one row for training; a label with too few rows may miss a part. Each share above 0
-    gives at least one row where one can be spared, the last named first. Returns what is left and the parts, rows in their given order.
+    gives at least one row where one can be spared, the last named first. Returns what is left and the parts, rows
+    in their given order.
     """
     chance = random.Random(f"whet split {seed}")
     same: dict[str, list[int]] = defaultdict(list)

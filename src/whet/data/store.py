@@ -67,7 +67,7 @@ def width_of(length: int) -> int:
 
 
 def tokenize(rows: Rows, tokenizer: Any, max_length: int) -> TokenStore:
-    """Tokenise all rows once. Those longer than `max_length` tokens are cut by the tokenizer's own rule, and counted."""
+    """Tokenise all rows once. Those longer than `max_length` tokens are cut by the tokenizer's rule, and counted."""
     if not len(rows):
         return TokenStore(np.zeros(0, np.int32), np.zeros(1, np.int64), 0, max_length, 0, 0)
     quiet = {

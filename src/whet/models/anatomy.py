@@ -111,7 +111,11 @@ def _children(model: nn.Module, order: list[str], head: set[str]) -> list[list[s
         name = heavy[0]
     held = {child for child in _named_children(model, name) if _size(model, child)}
     called = [o for o in order if o in held and not any(_below(h, o) for h in head)]
-    several = [child for child in called if len(list(model.get_submodule(child).children())) > 1]
+    layers = {
+        child: [m for m in model.get_submodule(child).modules() if list(m.parameters(recurse=False))]
+        for child in called
+    }
+    several = [child for child in called if len(layers[child]) > 1]
     made = []
     for child in several or called:
         flat = _is_flat(model.get_submodule(child))

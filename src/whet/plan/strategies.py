@@ -19,7 +19,7 @@ from whet.plan.values import AdamW, Average, Defaults, Length, NewHead, Patience
 FINE_TUNE_RATE = 1.5e-4
 NEW_HEAD = {"head": 10.0}
 """A new head starts from noise beside pretrained weights: it learns at ten times their rate."""
-PROBE_RATE = 1e-2
+PROBE_RATE = 3e-3
 
 
 def head_phase(defaults: Defaults, name: str, epochs: float = 1, stop: Patience | None = None) -> Phase:

@@ -122,9 +122,9 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
         )
     lines += weak_labels(metrics)
     seconds = metrics["seconds"]
-    out = metrics["out"]
+    out, memory = metrics["out"], metrics["peak_memory_mb"]
     lines += [
-        f"time     {seconds['train']:.1f} s training, {seconds['total']:.1f} s in all, {metrics['peak_memory_mb']:.0f} MB",
+        f"time     {seconds['train']:.1f} s training, {seconds['total']:.1f} s in all, {memory:.0f} MB",
         f"model    {out}/model",
         f"use it   whet predict {out} FILE",
     ]

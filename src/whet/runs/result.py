@@ -106,7 +106,7 @@ class Run:
         `per_label`. Raises `DataError` for a label that the model does not know."""
         table, findings, settings = read(data), Findings(), self.asked["settings"]
         columns, _ = find_columns(table, settings["text"], settings["label"])
-        rows = check(table, columns, findings, clean_labels=settings["clean_labels"])
+        rows = check(table, columns, findings, clean_labels=settings["clean_labels"], known=self.labels)
         for line, label in zip(rows.lines, rows.labels, strict=True):
             if label not in self.labels:
                 raise DataError(

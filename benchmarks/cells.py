@@ -22,7 +22,10 @@ class Cells:
 
     def __init__(self, name: str) -> None:
         self.path = RESULTS / f"{name}.json"
-        self.kept: dict[str, dict] = json.loads(self.path.read_text())["cells"] if self.path.exists() else {}
+        self.kept = self.stored()
+
+    def stored(self) -> dict[str, dict]:
+        return json.loads(self.path.read_text())["cells"] if self.path.exists() else {}
 
     def measure(self, key: str, run: Callable[[], dict]) -> dict:
         """The cell's figures: those kept, else those of a run made now."""
@@ -34,7 +37,9 @@ class Cells:
         return self.kept[key]
 
     def write(self) -> None:
+        """Write all cells, those that another process has measured meanwhile among them."""
         RESULTS.mkdir(exist_ok=True)
+        self.kept = {**self.stored(), **self.kept}
         content = {"machine": machine(), "cells": dict(sorted(self.kept.items()))}
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -68,9 +68,9 @@ def peers(cells: Cells, python: str) -> None:
         cells.measure(key, lambda: run_json([python, script, *common, "--embed", "--tuned"]))
 
 
-def whet(cells: Cells, verbs: tuple[str, ...]) -> None:
+def whet(cells: Cells, verbs: tuple[str, ...], names: tuple[str, ...]) -> None:
     for verb in verbs:
-        for name in EPOCHS:
+        for name in names:
             parts = files(name)
             for seed in SEEDS:
                 with tempfile.TemporaryDirectory() as folder:
@@ -107,10 +107,15 @@ if __name__ == "__main__":
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter of the peers' environment")
     parser.add_argument("--only", choices=("peers", "whet"))
     parser.add_argument("--verb", choices=VERBS, help="only this verb of whet")
+    parser.add_argument("--set", choices=tuple(EPOCHS), help="only this set, for whet")
     arguments = parser.parse_args()
     theirs, ours = Cells("quality-peers"), Cells("quality-whet")
     if arguments.only != "whet":
         peers(theirs, arguments.peers_python)
     if arguments.only != "peers":
-        whet(ours, (arguments.verb,) if arguments.verb else VERBS)
+        verbs, names = (
+            (arguments.verb,) if arguments.verb else VERBS,
+            (arguments.set,) if arguments.set else tuple(EPOCHS),
+        )
+        whet(ours, verbs, names)
     table(theirs.kept | ours.kept)

@@ -55,7 +55,7 @@ ANY_TEXT = {
     "out": "any folder's name: whether it can be made is found when it is made",
 }
 ALSO_WRONG: dict[str, list[Any]] = {
-    "valid": [True, "-0.1", "nan", 1.5, ["a"]],
+    "valid": ["", True, "-0.1", "nan", 1.5, ["a"]],
     "test": [True, "-0.1", "inf", "2"],
     "learning_rate": [0, "-1e-4", "nan", "inf", [1]],
     "epochs": ["inf", "three"],
@@ -64,8 +64,9 @@ ALSO_WRONG: dict[str, list[Any]] = {
     "schedule": ["slanted(cut=2)", "cosine + linear", 3],
     "warmup": ["1", 5, "-0.1", "1 epoch", "nan"],
     "head": ["mlp", "mlp(-3)", "mlp(2.5)", "mlp(8, dropout=1)", "lin", 3],
-    "text": [5],
-    "model": [5],
+    "text": [5, ""],
+    "model": [5, ""],
+    "out": [""],
     "strategy": [5, "__import__('os')"],
     "seed": ["-1", "1.5"],
     "clean_labels": [2],
@@ -321,7 +322,7 @@ def test_a_plan_from_a_file(tmp_path: Path) -> None:
         (PLAN.replace("1e-4", "fast"), "phases.0.rate.base"),
         ("phases: []", "phases"),
         ("phases: [", "is not YAML"),
-        ("", "cannot be read"),
+        ("", "all of it: Input should be"),
     ],
 )
 def test_a_file_that_is_no_plan(tmp_path: Path, content: str, says: str) -> None:

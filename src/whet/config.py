@@ -79,7 +79,7 @@ Part = Annotated[float | str, BeforeValidator(_part)]
 class Settings(BaseModel):
     """Everything that a person can choose about a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_min_length=1)
 
     model: str = option(DEFAULT_MODEL, "a folder, an installed package, or hub:owner/name", "the pretrained model")
     text: str | None = option(None, "a column's name", "column of the texts; found from the columns when not given")
@@ -283,7 +283,7 @@ def read_plan(path: str) -> Strategy:
     except UsageError as error:
         raise SettingsError(f"the plan {path} cannot be read\n  {error}") from error
     except ValidationError as error:
-        faults = [f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'all of it'}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError(f"the plan {path} cannot be read\n" + "\n".join(faults)) from error
     return Strategy(f"of {path}", lambda *_: plan)
 

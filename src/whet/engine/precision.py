@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import psutil
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 
 def choose_precision(asked: str, device: torch.device) -> str:
@@ -45,8 +46,11 @@ def _quota() -> int | None:
 
 
 def processes() -> PartialState:
-    """This process's place among those started together (by accelerate launch or torchrun), and its device."""
-    return PartialState()
+    """This process's place among those started together (by accelerate launch or torchrun), and its device.
+
+    Without `cpu`, accelerate takes processes on a machine without an accelerator for strangers to one another.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def peak_memory_mb() -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -154,7 +155,7 @@ def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
             )
     except KeyError as error:
         raise ModelError(f"{source.reference}: transformers knows no class of this kind for {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model {source.reference}: {_first_line(error)}") from error
     missing = {*info["missing_keys"], *(mismatch[0] for mismatch in info.get("mismatched_keys", ()))}
     prefix = f"{model.base_model_prefix}."

@@ -43,6 +43,7 @@ class Explained(Value):
     hidden_size: int | None
     rows: dict[str, int]
     notes: tuple[str, ...]
+    picture: tuple[str, ...]
 
 
 def explain(plan: Plan, anatomy: Anatomy, rows: int, batch_size: int) -> tuple[PhaseFacts, ...]:
@@ -95,3 +96,24 @@ def boundaries(plan: Plan, anatomy: Anatomy, phase: int, moved: frozenset[str]) 
             found.setdefault(lowest, not below & moved)
         since |= moving
     return found
+
+
+MOVES, PASSED, ONCE = "\u2588", "\u2591", " "
+
+
+def picture(plan: Plan, anatomy: Anatomy, per_epoch: int = 100, width: int = 48) -> list[str]:
+    """The plan as lines of text: groups from the output down to the input, time to the right. Dark moves; light stands
+    still but is computed in every step; empty is computed once. Lengths in minutes count as one epoch."""
+    steps = [p.length.steps(per_epoch) if p.length.unit != "min" else per_epoch for p in plan.phases]
+    columns = [max(1, round(width * one / sum(steps))) for one in steps]
+    names = [group.name for group in anatomy.groups]
+    lines = []
+    for number, group in reversed(list(enumerate(anatomy.groups))):
+        cells = []
+        for phase, size in zip(plan.phases, columns, strict=True):
+            moving = phase.train.on(anatomy)
+            lowest = names.index(lowest_moving(anatomy, moving))
+            moves = any(parameter.name in moving for parameter in group.parameters)
+            cells.append((MOVES if moves else PASSED if number > lowest else ONCE) * size)
+        lines.append(f"{group.name:>10} |{'|'.join(cells)}|")
+    return lines

@@ -166,6 +166,7 @@ def explanation(found: Explained) -> str:
         lines.append("  moves  " + ", ".join(f"{name} {count(size)}" for name, size in phase.groups.items()))
     if not found.rows:
         return "\n".join(lines).strip()
+    lines += ["", *found.picture, "           dark moves, light stands still, empty is computed once"]
     options = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("option", "value", "from"):
         options.add_column(name, overflow="fold")

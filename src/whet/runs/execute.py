@@ -138,6 +138,9 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
     settings = resolved.settings
     found = {"text": dataset.columns.text, "label": dataset.columns.label}
     taken = {name: value for name, value in found.items() if getattr(settings, name) is None}
+    # A run may be taken up from another folder than it was started in.
+    named = {name: getattr(settings, name) for name in ("model", "valid", "test")}
+    paths = {name: str(Path(value).resolve()) for name, value in named.items() if Path(str(value)).exists()}
     origin = parts.built.origin
     folder.write_plan(parts.plan)
     folder.write_json(
@@ -146,7 +149,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
             "format": FORMAT,
             "whet": importlib.metadata.version("whet"),
             "verb": resolved.verb,
-            "settings": settings.model_copy(update=taken).model_dump(mode="json"),
+            "settings": settings.model_copy(update={**taken, **paths}).model_dump(mode="json"),
             "sources": {**resolved.sources, **dict.fromkeys(taken, "data")},
             "data": {
                 "source": source,
@@ -291,6 +294,7 @@ def finish(
         write_predictions(folder.path / "predictions.csv", dataset, parts, scored["outputs"])
     kept, position = outcome.kept, outcome.position
     phase = parts.plan.phases[kept.phase].name
+    moved = frozenset().union(*(one.train.on(parts.anatomy) for one in parts.plan.phases))
     metrics = {
         "out": str(folder.path),
         "test": scored["scores"],
@@ -298,6 +302,7 @@ def finish(
         "kept": {"step": kept.step, "of": position.done, "phase": phase, "reason": f"best validation {metric(folder)}"},
         "ended": position.ended[-1],
         "overfitting_since": overfitting(position.history),
+        "moved": sum(p.size for p in parts.anatomy.parameters if p.name in moved),
         "rows": row_counts(dataset),
         "dropped": dict(dataset.findings.dropped),
         "truncated": truncated(stores),

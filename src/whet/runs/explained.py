@@ -14,7 +14,7 @@ from whet.data.store import TokenStore
 from whet.engine.forward import Forward
 from whet.engine.precision import choose_precision, processes
 from whet.errors import SettingsError
-from whet.plan.explain import Explained, GroupFacts, PhaseFacts
+from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
 from whet.runs.assemble import Assembled, assemble
 from whet.runs.execute import read_rows, row_counts
@@ -45,6 +45,7 @@ def explained(data: Any, verb: str, options: dict[str, Any], *, given_as: str, c
         hidden_size=parts.anatomy.hidden_size,
         rows={} if data is None else row_counts(dataset),
         notes=tuple(dataset.findings.notes),
+        picture=tuple(picture(parts.plan, parts.anatomy, -(-rows // resolved.settings.batch_size))),
     )
 
 

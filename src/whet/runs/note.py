@@ -26,11 +26,13 @@ labels = [model.config.id2label[int(best)] for best in logits.argmax(1)]
 
 POOLED = """\
 import json, torch
+from pathlib import Path
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 tokenizer, body = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-head, names = load_file(f"{{folder}}/head.safetensors"), json.load(open(f"{{folder}}/head.json"))["labels"]
+head = load_file(f"{{folder}}/head.safetensors")
+names = json.loads(Path(f"{{folder}}/head.json").read_text("utf-8"))["labels"]
 batch = tokenizer(texts, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
 with torch.no_grad():
     states, mask = body(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)

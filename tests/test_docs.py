@@ -1,0 +1,107 @@
+"""The docs agree with the code: the generated tables, the names they use, their links, and code that can be read."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import whet
+from whet.config import BESIDE, Settings
+from whet.plan.strategy import STRATEGIES
+from whet.plan.values import NewHead
+from whet.runs.note import usage
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OTHER_FLAGS = {"help", "verb"}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def make_options() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_options", ROOT / "docs" / "make_options.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_options_is_current(make_options: ModuleType) -> None:
+    page = make_options.PAGE.read_text(encoding="utf-8")
+    assert make_options.filled(page) == page, "run python docs/make_options.py"
+
+
+def test_a_stale_page_of_options_is_seen(make_options: ModuleType) -> None:
+    page = make_options.PAGE.read_text(encoding="utf-8").replace("`batch_size` | `16`", "`batch_size` | `17`")
+    assert make_options.filled(page) != page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_on_a_page_can_be_read(page: Path) -> None:
+    for number, code in enumerate(blocks(page, "python"), start=1):
+        compile(code, f"{name(page)}, block {number}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_python_on_a_page_takes_from_whet_is_there(page: Path) -> None:
+    used = {found for code in blocks(page, "python") for found in re.findall(r"\bwhet\.(\w+)", code)}
+    assert used - {"plan"} <= set(whet.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_flags_on_a_page_are_options(page: Path) -> None:
+    known = set(Settings.model_fields) | set(BESIDE["flag"]) | OTHER_FLAGS
+    for line in (line for code in blocks(page, "sh") for line in code.splitlines()):
+        command = re.search(r"\bwhet (?:fine-tune|train|explain|resume|eval|predict)\b.*", line)
+        for flag in re.findall(r"\s--([a-z-]+)", command[0] if command else ""):
+            option = flag.replace("-", "_")
+            assert option in known or option.removeprefix("no_") in known, f"{name(page)}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_to_files_and_headings_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{name(page)} links to {target}"
+        if heading:
+            assert heading in anchors(found), f"{name(page)} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as code hosts make them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guide" / "strategies.md"], ids=name)
+def test_every_strategy_stands_in_the_tables(page: Path) -> None:
+    listed = set(re.findall(r"^\| `(\w+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(STRATEGIES) <= listed
+
+
+def test_the_lines_without_whet_are_those_that_a_run_writes() -> None:
+    assert usage(NewHead(), 512) in blocks(ROOT / "README.md", "python")
+
+
+def test_every_decision_is_listed_and_numbered_once() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert [int(page[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    contents = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(f"]({page})" in contents for page in pages)

@@ -1,7 +1,7 @@
 """Write the tables of docs/guide/options.md from the code.
 
-    python docs/make_options.py            write them
-    python docs/make_options.py --check    change nothing; exit code 1 where the page is stale
+python docs/make_options.py            write them
+python docs/make_options.py --check    change nothing; exit code 1 where the page is stale
 """
 
 from __future__ import annotations

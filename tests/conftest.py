@@ -21,7 +21,7 @@ LABELS = ("card_problem", "loan_request", "order_status")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing that a test keeps for other runs goes to the person's own cache; processes that it starts inherit this."""
+    """What tests keep for other runs does not go to the person's own cache; processes that they start inherit this."""
     os.environ["WHET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -73,7 +73,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a GPT-2 of random weights: hidden size 32, three blocks, two heads, dropout 0.1, no padding token."""
+    """A folder with a GPT-2 of random weights: hidden size 32, three blocks, two heads, dropout 0.1, no padding."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,7 +64,7 @@ def test_grouped_batches_hold_rows_of_like_length(lengths: np.ndarray, size: int
         windows.setdefault(window_of[int(batch[0])], []).append(ends)
     for ends in windows.values():
         ordered = sorted(ends)
-        assert all(low[1] <= high[0] for low, high in zip(ordered, ordered[1:], strict=False))
+        assert all(low[1] <= high[0] for low, high in pairwise(ordered))
 
 
 @given(LENGTHS, st.integers(1, 2000), st.data())
@@ -76,7 +78,7 @@ def test_a_split_keeps_all_rows_and_the_budget(lengths: np.ndarray, budget: int,
         assert tokens <= budget or len(part) == 1
     along = lengths[np.concatenate(parts)]
     assert list(along) == sorted(along)
-    for left, right in zip(parts, parts[1:], strict=False):
+    for left, right in pairwise(parts):
         # No part could have taken the next row as well.
         assert (len(left) + 1) * width_of(int(lengths[right[0]])) > budget
 

@@ -89,10 +89,8 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 
 CACHED = [
     {"verb": "train", "steps": 12},
-    {"strategy": "top(1)", "steps": 8},
-    {"strategy": "lift(blocks=2)", "steps": 4},
-    {"strategy": "gradual_unfreezing(per=2)", "steps": 4, "precision": "bf16"},
-    {"verb": "train", "head": "native", "steps": 12},
+    {"verb": "train", "head": "native", "steps": 6, "precision": "bf16"},
+    {"strategy": "lift(blocks=2)", "steps": 3},
 ]
 
 
@@ -115,9 +113,6 @@ def test_the_cache_changes_no_bit(options: dict[str, Any], job_of: JobOf, tmp_pa
     for other in (cold, warm, torn):
         assert other[1] == off[1]
         assert same(other[0], off[0])
-    again = trained(job_of(**kept))
-    assert {fact["from"] for fact in again[2]} & {"the cache"}
-    assert same(again[0], off[0])
 
 
 def test_nothing_is_left_of_what_did_not_fit_in_memory(job_of: JobOf) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -80,11 +81,14 @@ def test_what_the_plan_names_moves_and_nothing_else(trains: tuple[str, ...], job
         if name not in named:
             assert torch.equal(value, before[name]), f"{name} moved"
     assert set(last) == named
+    used = np.union1d(job.train.store.tokens, job.valid.store.tokens)
     for name, value in last.items():
-        whole = before[name][job.train.store.tokens] if len(value) != len(before[name]) else before[name]
+        # Of the token table only the rows in use train, and so only they are stored.
+        start = before[name][used] if "word_embeddings" in name else before[name]
         # The bias of an attention key has no effect on the output.
         if not name.endswith("key.bias"):
-            assert value.shape != whole.shape or not torch.equal(value, whole), f"{name} did not move"
+            assert value.shape == start.shape
+            assert not torch.equal(value, start), f"{name} did not move"
 
 
 def test_rows_of_the_token_table_that_no_text_uses_stay(job_of: JobOf) -> None:
@@ -245,8 +249,7 @@ def test_a_length_in_minutes_becomes_steps_that_are_stored(job_of: JobOf) -> Non
     (steps,) = outcome.position.lengths
     assert outcome.position.done == steps >= 1
     assert len(lines_of(timed, "train")) == steps
-    (first, *_) = [path for path in checkpoint.listed(timed.folder / "checkpoints")][-1:]
-    assert checkpoint.facts(first)["lengths"] == [steps]
+    assert checkpoint.facts(checkpoint.listed(timed.folder / "checkpoints")[-1])["lengths"] == [steps]
     counted = job_of(steps=steps, optimizer="adamw")
     Loop(counted).run()
     assert [line["loss"] for line in lines_of(timed, "train")] == [line["loss"] for line in lines_of(counted, "train")]
@@ -311,5 +314,5 @@ def test_each_phase_goes_through_other_orders_of_the_rows(job_of: JobOf) -> None
     same = job_of(plan=plan_of("head()", "head()", rate=1e-30, length=Length(amount=1, unit="epochs")), dropout=0.0)
     Loop(same).run()
     losses = [line["loss"] for line in lines_of(same, "train")]
+    assert len(losses) == 12
     assert losses[:6] != losses[6:]
-    assert sum(losses[:5]) * 16 + losses[5] * 4 == pytest.approx(sum(losses[6:11]) * 16 + losses[11] * 4, rel=0.2)

@@ -51,7 +51,9 @@ def test_the_first_gradient_hangs_on_no_token_budget(options: dict[str, Any], jo
         assert norm({name: value - made[0][name] for name, value in other.items()}) < 1e-5 * norm(made[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"verb": "train", "head": "mlp(8, dropout=0.2)"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"verb": "train", "head": "mlp(8, dropout=0.2)", "learning_rate": 0.05}], ids=str
+)
 def test_twenty_losses_hang_on_no_token_budget(options: dict[str, Any], job_of: JobOf) -> None:
     curves = []
     for budget in BUDGETS:
@@ -136,9 +138,19 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] =
 def test_five_steps_are_a_plain_torch_loop(optimizer: str, job_of: JobOf) -> None:
     rate = 0.05 if "sgd" in optimizer else 1e-3
     options = {
-        "steps": 5, "optimizer": optimizer, "learning_rate": rate, "schedule": "linear", "warmup": 0.0, "dropout": 0.0,
-        "max_grad_norm": 0.5, "token_budget": 100_000, "label_smoothing": 0.1, "class_weight": "balanced",
-    }  # fmt: skip
+        "strategy": "phases('everything()')",
+        "batching": "random",
+        "steps": 5,
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "schedule": "linear",
+        "warmup": 0.0,
+        "dropout": 0.0,
+        "max_grad_norm": 0.5,
+        "token_budget": 100_000,
+        "label_smoothing": 0.1,
+        "class_weight": "balanced",
+    }
     job, plain = job_of(**options), job_of(**options)
     start = {name: value.detach().clone() for name, value in plain.built.model.named_parameters()}
     Loop(job).run()
@@ -171,11 +183,10 @@ def test_gradients_are_clipped_to_the_norm_asked_for(job_of: JobOf) -> None:
 def test_the_loss_is_torchs_mean_over_the_whole_batch(
     smoothing: float, weights: str, budget: int, job_of: JobOf, uneven: list[tuple[str, str]]
 ) -> None:
-    job = job_of(
-        steps=1, dropout=0.0, token_budget=budget, label_smoothing=smoothing, class_weight=weights, batch_size=13, data=uneven
-    )  # fmt: skip
+    fixed = {"steps": 1, "dropout": 0.0, "batch_size": 13, "data": uneven}
+    job = job_of(token_budget=budget, label_smoothing=smoothing, class_weight=weights, **fixed)
     assert (len(set(job.task.weights)) > 1) == (weights == "balanced")
-    rows = batch_rows(job.settings.seed, 0, job.train.store.lengths, 13, "random")[0]
+    rows = batch_rows(job.settings.seed, 0, job.train.store.lengths, 13, job.settings.batching)[0]
     outputs = outputs_of(job.built.model.eval(), job.train.store.batch(rows)).detach()
     mean = nn.CrossEntropyLoss(torch.tensor(job.task.weights), label_smoothing=smoothing)
     expected = float(mean(outputs, torch.from_numpy(job.train.targets[rows])))

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +130,7 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def cases(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Case]]:
+def cases(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     folder = tmp_path_factory.mktemp("killed")
     chains = {}
     for number, (verb, own) in enumerate(OWN.items()):
@@ -147,10 +147,10 @@ def cases(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFact
             options = {"model": tiny_bert, **FIXED, **OWN[verb], "out": folder / f"{verb} whole"}
             call(rows_csv, quiet=True, **{**options, "cache": "off", "checkpoint_seconds": 3600.0})
         facts = {verb: future.result() for verb, future in pending.items()}
-    for verb, chain in chains.items():
+    for chain in chains.values():
         if not (chain.folder / "metrics.json").exists():
             whet.resume(chain.folder, quiet=True)
-    yield {verb: Case(chains[verb], facts[verb], folder / f"{verb} whole") for verb in chains}
+    return {verb: Case(chains[verb], facts[verb], folder / f"{verb} whole") for verb in chains}
 
 
 def progress(folder: Path) -> list[dict[str, Any]]:

@@ -144,7 +144,8 @@ def test_capturing_stops_before_the_entry_and_above_skips_what_lies_below(
 def test_gradients_above_the_cut_are_those_of_the_frozen_whole(group: str, ready: dict[tuple[str, str], Ready]) -> None:
     case = ready["bert", "native"]
     inputs = case.batch([0, 1, 2, 3])
-    above = [g for g in case.anatomy.groups][[g.name for g in case.anatomy.groups].index(group) :]
+    names = [g.name for g in case.anatomy.groups]
+    above = case.anatomy.groups[names.index(group) :]
     moving = {p.name: case.model.get_parameter(p.name) for g in above for p in g.parameters}
     for name, parameter in case.model.named_parameters():
         parameter.requires_grad_(name in moving)

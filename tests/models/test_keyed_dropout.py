@@ -100,7 +100,7 @@ def pairs(p: float) -> Iterator[tuple[str, Tensor, Tensor]]:
         ("two steps on", kept(rows, (width, channels), p, step=2)),
         ("seed", kept(rows, (width, channels), p, seed=1)),
         ("module", kept(rows, (width, channels), p, name="a.dropout2")),
-        ("row and step", kept(rows[1:] + [48], (width, channels), p, step=1)),
+        ("row and step", kept([*rows[1:], 48], (width, channels), p, step=1)),
     ):
         yield name, mask, other
 

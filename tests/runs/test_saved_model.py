@@ -95,7 +95,9 @@ def test_the_readme_works_as_it_stands(case: str, runs: Callable[[str], Run]) ->
 def test_a_native_head_is_transformers_own(case: str, attention: str, runs: Callable[[str], Run]) -> None:
     run = runs(case)
     folder = run.path / "model"
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation=attention).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation=attention
+    ).eval()
     assert tuple(model.config.id2label[number] for number in range(3)) == run.labels
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=96, return_tensors="pt")
@@ -125,10 +127,14 @@ def test_at_equal_shapes_the_bits_are_equal(case: str, runs: Callable[[str], Run
                 logits = pool(model(**batch).last_hidden_state, batch["attention_mask"], facts["pooling"])
                 numbers = sorted({int(name.split(".")[1]) for name in head})
                 for number in numbers:
-                    logits = nn.functional.linear(logits, head[f"layers.{number}.weight"], head[f"layers.{number}.bias"])
+                    logits = nn.functional.linear(
+                        logits, head[f"layers.{number}.weight"], head[f"layers.{number}.bias"]
+                    )
                     logits = nn.functional.gelu(logits) if number != numbers[-1] else logits
         rows = Rows("texts", (text,), (), (1,))
-        assert np.array_equal(Forward(own, processes(), "fp32", 4096).all(tokenize(rows, tokenizer, 96)), logits.numpy())
+        assert np.array_equal(
+            Forward(own, processes(), "fp32", 4096).all(tokenize(rows, tokenizer, 96)), logits.numpy()
+        )
         exponents = np.exp(logits.numpy() - logits.numpy().max(1, keepdims=True))
         assert np.array_equal(run.probabilities([text]), exponents / exponents.sum(1, keepdims=True))
     assert labels == run.labels

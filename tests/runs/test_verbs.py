@@ -64,7 +64,15 @@ def pretrained(folder: Path) -> dict[str, Tensor]:
 
 def test_a_run_leaves_what_the_design_says(run: Run) -> None:
     left = {path.name for path in run.path.iterdir()}
-    assert left == {"run.json", "plan.yaml", "progress.jsonl", "events.jsonl", "model", "predictions.csv", "metrics.json"}
+    assert left == {
+        "run.json",
+        "plan.yaml",
+        "progress.jsonl",
+        "events.jsonl",
+        "model",
+        "predictions.csv",
+        "metrics.json",
+    }
     events = [json.loads(line)["event"] for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert events == ["started", "finished"]
 
@@ -179,7 +187,7 @@ def as_frame(rows: dict[str, list[str]]) -> Any:
 SHAPES: dict[str, Callable[[dict[str, list[str]]], Any]] = {
     "a frame": as_frame,
     "pairs": lambda rows: list(zip(rows["text"], rows["label"], strict=True)),
-    "mappings": lambda rows: [{"text": t, "label": l} for t, l in zip(rows["text"], rows["label"], strict=True)],
+    "mappings": lambda rows: pd.DataFrame(rows).to_dict("records"),
     "columns": lambda rows: dict(rows),
 }
 
@@ -246,7 +254,7 @@ def test_a_run_is_not_resumed_on_other_rows_or_weights(tiny_bert: Path, rows_csv
     rows.write_text(content)
     weights = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    with pytest.raises(RunError, match="weights of .* have changed since this run was started"):
+    with pytest.raises(RunError, match=r"weights of .* have changed since this run was started"):
         whet.resume(tmp_path / "run", quiet=True)
     (model / "model.safetensors").write_bytes(weights)
     assert whet.resume(tmp_path / "run", quiet=True).metrics["kept"]["of"] == 6

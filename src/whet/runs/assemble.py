@@ -12,7 +12,7 @@ from whet.config import Resolved, Settings
 from whet.data.check import Rows
 from whet.data.split import Dataset
 from whet.data.store import TokenStore, tokenize
-from whet.engine.loop import Part
+from whet.engine.gradient import Part
 from whet.engine.precision import usable_threads
 from whet.errors import StrategyError
 from whet.models.anatomy import anatomy_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -105,3 +106,25 @@ def test_every_decision_is_listed_and_numbered_once() -> None:
     assert [int(page[:4]) for page in pages] == list(range(1, len(pages) + 1))
     contents = (folder / "README.md").read_text(encoding="utf-8")
     assert all(f"]({page})" in contents for page in pages)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "run.json", "progress.jsonl"])
+def test_every_key_that_a_run_writes_is_described(file: str, run: whet.Run) -> None:
+    page = (ROOT / "docs" / "guide" / "run-folder.md").read_text(encoding="utf-8")
+    part = re.split(rf"^## `{re.escape(file)}`\n", page, flags=re.MULTILINE)[1].split("\n## ")[0]
+    lines = (run.path / file).read_text(encoding="utf-8")
+    objects = [json.loads(line) for line in lines.splitlines()] if file.endswith("l") else [json.loads(lines)]
+    missing = {key for one in objects for key in one if f"`{key}`" not in part and f'`"{key}"' not in part}
+    assert not missing, f"docs/guide/run-folder.md says nothing of {', '.join(sorted(missing))} in {file}"
+
+
+def test_every_file_of_a_run_is_described(run: whet.Run) -> None:
+    page = (ROOT / "docs" / "guide" / "run-folder.md").read_text(encoding="utf-8")
+    names = {path.name + ("/" if path.is_dir() else "") for path in run.path.iterdir()}
+    assert {found for found in names if f"| `{found}` |" not in page} == set()
+
+
+@pytest.fixture(scope="module")
+def run(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> whet.Run:
+    out = tmp_path_factory.mktemp("docs") / "run"
+    return whet.train(rows_csv, model=tiny_bert, steps=2, quiet=True, threads=1, precision="bf16", out=out)

@@ -173,6 +173,11 @@ def _label(value: Any) -> str:
     return str(value).strip()
 
 
+def as_text(value: Any) -> str:
+    """A cell as a text; a missing one is empty."""
+    return "" if _missing(value) else str(value)
+
+
 def _missing(value: Any) -> bool:
     """None, or not-a-number, which is how empty cells often come."""
     return value is None or (isinstance(value, float) and value != value)

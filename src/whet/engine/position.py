@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Best(BaseModel):
-    """A validation whose weights were kept: at which step of the run, in which phase, how good; `scores` has all metrics."""
+    """A validation whose weights were kept: at which step of the run, in which phase, how good by each metric."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from whet.plan.base import Value
 
@@ -22,10 +23,22 @@ class Warmup(Value):
         return self.share if self.steps is None else min(1.0, self.steps / max(total, 1))
 
 
+def _warmup(value: object) -> object:
+    """A share as a number (`0.06`), or a number of steps as a text (`"100 steps"`)."""
+    if isinstance(value, str) and "step" in value:
+        if not (found := re.fullmatch(r"\s*(\d+)\s*steps?\s*", value)):
+            raise ValueError(f"{value!r} is no length; write '100 steps'")
+        return Warmup(steps=int(found[1]))
+    return Warmup(share=float(value)) if isinstance(value, str | float | int) else value
+
+
+AnyWarmup = Annotated[Warmup, BeforeValidator(_warmup)]
+
+
 class Schedule(Value):
     """The factor on the base rate over a phase."""
 
-    warmup: Warmup = Warmup()
+    warmup: AnyWarmup = Warmup()
 
     def factor(self, step: int, total: int) -> float:
         """The factor for step `step` (0 to `total` - 1) of a phase of `total` steps.

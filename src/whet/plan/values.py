@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from whet.errors import LengthError
 from whet.plan.base import Value
-from whet.plan.schedules import SCHEDULES, Linear, OneSchedule, Warmup
+from whet.plan.schedules import SCHEDULES, AnyWarmup, Linear, OneSchedule
 from whet.plan.select import AnySelect
 from whet.plan.text import text_to
 
@@ -50,19 +50,6 @@ class Length(Value):
 AnyLength = Annotated[
     Length, BeforeValidator(lambda v: Length.parse(v) if isinstance(v, str | int | float) else v), PlainSerializer(str)
 ]
-
-
-def _warmup(value: object) -> object:
-    """A share as a number (`0.06`), or a number of steps as a text (`"100 steps"`)."""
-    if isinstance(value, str) and "step" in value:
-        try:
-            return Warmup(steps=int(Length.parse(value).amount))
-        except LengthError as error:
-            raise ValueError(str(error)) from error
-    return Warmup(share=float(value)) if isinstance(value, str | float | int) else value
-
-
-AnyWarmup = Annotated[Warmup, BeforeValidator(_warmup)]
 
 
 class AdamW(Value):
@@ -127,6 +114,12 @@ class Patience(Value):
     validations: int = Field(ge=1)
 
 
+AnyPatience = Annotated[
+    Patience, BeforeValidator(lambda v: Patience(validations=int(v)) if isinstance(v, str | int) else v)
+]
+"""Also given as the bare number of validations."""
+
+
 class NewHead(Value):
     """A new output layer. `pooled`: pool the body's states, then hidden layers, then linear.
 
@@ -137,7 +130,7 @@ class NewHead(Value):
     edit: Literal["new head"] = "new head"
     kind: Literal["pooled", "native"] = "pooled"
     pooling: Literal["mean", "cls", "max", "last"] | None = None
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(0.1, ge=0, lt=1)
     depth: int | None = Field(None, ge=1)
 
@@ -190,7 +183,7 @@ class Defaults(Value):
     weight_decay: float | None = Field(None, ge=0)
     schedule: AnySchedule | None = None
     warmup: AnyWarmup | None = None
-    stop: Patience | None = None
+    stop: AnyPatience | None = None
     edits: tuple[Edit, ...] = ()
 
     def phase(

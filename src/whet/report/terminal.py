@@ -115,7 +115,6 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
         f"ended    {metrics['ended']}",
     ]
     lines += [f"left out {count} rows: {reason}" for reason, count in metrics["dropped"].items()]
-    lines += [f"note     {note}" for note in asked["data"]["notes"]]
     if metrics["overfitting_since"] is not None:
         lines.append(
             f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell"

@@ -68,6 +68,8 @@ def begin(resolved: Resolved, data: Any, watch: Watch) -> Folder:
         with clock.stage("read"):
             table = read(data)
             dataset = read_rows(resolved.settings, table)
+        for note in dataset.findings.notes:
+            watch({"note": note})
         with clock.stage("model"):
             parts = assemble(resolved, dataset)
         place = processes()
@@ -92,7 +94,7 @@ def go_on(path: str | Path, watch: Watch) -> Folder:
     clock = Stopwatch()
     folder = Folder.open(path)
     if folder.finished:
-        raise RunError(f"the run in {path} is finished: whet report {path}, whet predict {path} FILE")
+        raise RunError(f"the run in {path} is finished already; use it: whet predict {path} FILE")
     asked = folder.read_json("run.json")
     settings = Settings.model_validate(asked["settings"])
     plan = folder.read_plan()

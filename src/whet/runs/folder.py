@@ -55,6 +55,8 @@ class Folder:
     def discard(self) -> None:
         """Remove a run that failed before training: nothing half-written stays that looks like a result."""
         shutil.rmtree(self.path, ignore_errors=True)
+        if self.path.parent == Path("runs") and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
 
     def write_json(self, name: str, content: Any) -> None:
         temporary = self.path / f".{name}.tmp"

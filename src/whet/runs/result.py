@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from whet.data.check import Findings, Rows, check, find_columns
+from whet.data.check import Findings, Rows, as_text, check, find_columns
 from whet.data.read import read
 from whet.data.store import tokenize
 from whet.engine.forward import Forward
@@ -72,7 +72,7 @@ class Run:
         column = text or self.asked["settings"]["text"]
         if text is None and column not in table.columns:
             column = find_columns(table, None, None, labelled=False)[0].text
-        return ["" if value is None else str(value) for value in table.column(column, "text")]
+        return [as_text(value) for value in table.column(column, "text")]
 
     def lines_to_predict(self, lines: Iterable[str]) -> Iterator[str]:
         """One text a line, as they come."""

@@ -211,7 +211,7 @@ def explain(
         found = explained(data or None, verbs[verb], flags, given_as="flag", config=config)
         if as_json:
             print(found.model_dump_json())
-        elif sys.stdout.isatty():
+        elif sys.stdout.isatty() or not data:
             print(explanation(found))
         else:
             comments = "\n".join(f"# {line}".rstrip() for line in explanation(found).splitlines())

@@ -142,7 +142,10 @@ class Settings(BaseModel):
         ge=4,
     )
     token_budget: int = option(
-        4096, "a whole number, 8 or more", "padded tokens that go through the model at once; changes no result", ge=8
+        4096,
+        "a whole number, 8 or more",
+        "padded tokens that go through the model at once; results are equal up to rounding",
+        ge=8,
     )
     checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
     threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)

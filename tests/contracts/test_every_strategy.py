@@ -113,8 +113,10 @@ def what_is_said_is_what_moves(whole: Ran) -> None:
     for phase, fact in zip(job.plan.phases, facts, strict=True):
         own = [line["rate"] for line in steps if line["phase"] == phase.name]
         assert len(own) == fact.steps or phase.stop and len(own) < fact.steps
-        head = phase.rate.base * phase.rate.factors.get("head", 1.0)
-        said = [head * phase.rate.schedule.factor(step, fact.steps) for step in range(len(own))]
+        moving = phase.train.on(job.anatomy)
+        shown = next(g.name for g in reversed(job.anatomy.groups) if any(p.name in moving for p in g.parameters))
+        highest = phase.rate.base * phase.rate.factors.get(shown, 1.0)
+        said = [highest * phase.rate.schedule.factor(step, fact.steps) for step in range(len(own))]
         assert own == pytest.approx(said)
 
 

@@ -30,7 +30,7 @@ def some_rows(store: TokenStore, rows: list[int]) -> TokenStore:
 
 
 def captured(job: Job, group: str, store: TokenStore, budget: int, precision: str = "fp32") -> States:
-    forward = Forward(job.built.model.eval(), processes(), precision, budget)
+    forward = Forward(job.built.model.train(), processes(), precision, budget)
     cut = find_cut(job.built.model, job.anatomy, group, store.batch(np.arange(3)))
     assert cut is not None
     (states,) = forward.passes.states([cut], store, lambda _, shape, dtype: torch.empty(shape, dtype=dtype))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def test_what_is_frozen_runs_in_eval_mode(train: str, dropping: set[str], job_of
 def test_batch_norm_uses_its_stored_statistics_while_its_scale_moves() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
     model[0].requires_grad_(False)
-    set_modes(model, {"input": torch.randn(2, 3)})
+    set_modes(model, {"input": torch.randn(2, 3)}, "1")
     assert [module.training for module in model] == [False, False, True, True]
     before = everything_of(model)
     model(torch.randn(8, 3)).sum().backward()
@@ -307,6 +308,18 @@ def test_validations_fall_where_they_were_asked_for(job_of: JobOf) -> None:
     Loop(job).run()
     assert -(-len(job.train.targets) // 16) == 6
     assert [line["step"] for line in lines_of(job, "valid")] == [3, 6, 9, 12, 13]
+
+
+def test_each_step_drops_other_elements(job_of: JobOf) -> None:
+    """All rows in every step, at a rate of nothing: only dropout tells one step from the next."""
+    job = job_of(steps=5, batch_size=1000, learning_rate=1e-30)
+    Loop(job).run()
+    losses = sorted(line["loss"] for line in lines_of(job, "train"))
+    assert all(high - low > 1e-5 for low, high in pairwise(losses))
+    still = job_of(steps=5, batch_size=1000, learning_rate=1e-30, dropout=0.0)
+    Loop(still).run()
+    np.testing.assert_allclose([line["loss"] for line in lines_of(still, "train")], losses[0], rtol=0.05)
+    assert np.ptp([line["loss"] for line in lines_of(still, "train")]) < 1e-6
 
 
 def test_each_phase_goes_through_other_orders_of_the_rows(job_of: JobOf) -> None:

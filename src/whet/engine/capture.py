@@ -114,7 +114,7 @@ class Captures:
         if sum(states.bytes for states in self.kept.values()) + size <= self.budget:
             return torch.empty(shape, dtype=dtype)
         self.spill.mkdir(exist_ok=True)
-        path = self.spill / f"{name.replace(' ', '-')}-{len(list(self.spill.iterdir()))}.states"
+        path = self.spill / f"{name.replace(' ', '-')}-{os.getpid()}-{len(list(self.spill.iterdir()))}.states"
         return torch.from_file(str(path), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
 
     def _path(self, w: Wanted, store: TokenStore, run: Pass) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,33 +75,29 @@ class Forward:
         return made
 
 
-def set_modes(model: nn.Module, inputs: dict[str, Tensor]) -> None:
+def set_modes(model: nn.Module, inputs: dict[str, Tensor], entry: str) -> None:
     """Training mode where something moves, eval mode elsewhere, so that what is frozen is deterministic.
 
     A module with weights trains if one of them moves. One without (dropout) trains if its nearest owner of weights
-    does and what reaches it hangs on something that moves: found by one pass over `inputs`. Batch-norm always uses
-    its stored statistics.
+    does and it is not called before `entry`, the module that the lowest moving group begins with ("" for the model
+    itself): found by one pass over `inputs`. Batch-norm always uses its stored statistics.
     """
     model.eval()
-    reached: set[str] = set()
-
-    def note(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, made: Any) -> None:
-            if isinstance(made, Tensor) and made.requires_grad:
-                reached.add(name)
-
-        return hook
-
-    weightless = [name for name, module in model.named_modules() if not any(True for _ in module.parameters())]
-    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in weightless]
-    with torch.enable_grad():
+    calls: dict[str, None] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: calls.setdefault(name))
+        for name, module in model.named_modules()
+    ]
+    with torch.no_grad():
         outputs_of(model, inputs)
     for handle in handles:
         handle.remove()
+    order = list(calls)
+    below = set(order[: order.index(entry)])
     for name, module in model.named_modules():
         owner = name
         while owner and not any(True for _ in model.get_submodule(owner).parameters()):
             owner = owner.rpartition(".")[0]
         moves = any(parameter.requires_grad for parameter in model.get_submodule(owner).parameters())
-        frozen = isinstance(module, nn.modules.batchnorm._BatchNorm) or (name in weightless and name not in reached)
+        frozen = isinstance(module, nn.modules.batchnorm._BatchNorm) or (owner != name and name in below)
         module.training = moves and not frozen

@@ -68,10 +68,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training went; the model then holds the weights kept."""
+    """How training went; the model then holds the weights kept. `earlier` are seconds of the sessions before this."""
 
     kept: Best
+    kept_as: str
     position: Position
+    earlier: float
     captures: list[dict[str, Any]]
     peak_memory_mb: float
 
@@ -107,11 +109,12 @@ class Loop:
             while self.at.phase < len(self.plan.phases):
                 self.run_phase(self.plan.phases[self.at.phase], asked)
         memory, kept = peak_memory_mb(), self.at.ranked[0]
+        self.kept_as = f"best validation {self.settings.metric}"
         self.weights.load(kept)
         for edit in self.plan.finish:
             kept = self.average(edit.best)
         shutil.rmtree(self.captures.spill, ignore_errors=True)
-        return Outcome(kept, self.at, self.facts, memory)
+        return Outcome(kept, self.kept_as, self.at, self.earlier, self.facts, memory)
 
     def run_phase(self, phase: Phase, asked: Asked) -> None:
         self.enter(phase)
@@ -142,10 +145,12 @@ class Loop:
         names, before = phase.train.on(self.anatomy), frozenset(self.weights.moved)
         self.moving = self.weights.open(names)
         store = self.job.train.store
-        set_modes(self.job.built.model, self.forward.inputs(store, np.arange(min(2, len(store)))))
+        lowest = self.anatomy.group(lowest_moving(self.anatomy, names))
+        set_modes(self.job.built.model, self.forward.inputs(store, np.arange(min(2, len(store)))), lowest.entry)
         self.optimizer = self.new_optimizer(phase)
         self.unchecked = True
-        self.capture_below(phase, lowest_moving(self.anatomy, names), before)
+        self.highest = next(g.name for g in reversed(self.anatomy.groups) if any(p.name in names for p in g.parameters))
+        self.capture_below(phase, lowest.name, before)
         if self.at.phase == len(self.at.lengths):
             self.at.lengths.append(self.steps_of(phase))
             self.save()
@@ -217,8 +222,8 @@ class Loop:
         self.forward.boundary = None
         made = self.validated(chosen[0].step, chosen[0].phase)
         steps = ", ".join(str(step) for step in sorted(one.step for one in chosen))
-        line = {"step": self.at.done, "phase": f"mean of steps {steps}", "split": "valid", **made.scores}
-        self.journal.write(line, best=made)
+        self.kept_as = f"mean of the weights of steps {steps}"
+        self.journal.write({"step": self.at.done, "phase": self.kept_as, "split": "valid", **made.scores}, best=made)
         return made
 
     # A step
@@ -251,7 +256,7 @@ class Loop:
         self.at.losses = (self.at.losses[0] + loss, self.at.losses[1] + 1)
         self.at.seconds = self.earlier + time.monotonic() - self.begun
         speed = self.at.done * self.settings.batch_size / max(self.at.seconds, 1e-9)
-        line = {"step": self.at.done, "phase": phase.name, "split": "train", "loss": loss, "rate": rates["head"]}
+        line = {"step": self.at.done, "phase": phase.name, "split": "train", "loss": loss, "rate": rates[self.highest]}
         machine = {"seconds": round(self.at.seconds, 3), "rows_per_second": round(speed, 1)}
         shown = {"of": self.at.lengths[self.at.phase], "in_phase": self.at.step, "best": self.at.best}
         self.journal.write({**line, **machine, "memory_mb": round(peak_memory_mb())}, **shown)

@@ -19,15 +19,19 @@ from whet.plan.values import AdamW, Average, Defaults, Length, NewHead, Patience
 FINE_TUNE_RATE = 1.5e-4
 NEW_HEAD = {"head": 10.0}
 """A new head starts from noise beside pretrained weights: it learns at ten times their rate."""
-PROBE_RATE = 3e-3
+PROBE_RATE = 1e-3
+HEAD_RATE = 3e-3
+"""Of a head alone in one epoch, where there is no time for the lower rate of a probe."""
 
 
-def head_phase(defaults: Defaults, name: str, epochs: float = 1, stop: Patience | None = None) -> Phase:
+def head_phase(
+    defaults: Defaults, name: str, rate: float = HEAD_RATE, epochs: float = 1, stop: Patience | None = None
+) -> Phase:
     """A phase that moves the head alone: high rate, AdamW without decay, linear decay of the rate."""
     return defaults.phase(
         name,
         head(),
-        learning_rate=PROBE_RATE,
+        learning_rate=rate,
         length=Length(amount=epochs, unit="epochs"),
         optimizer=AdamW(weight_decay=0.0),
         schedule=Linear(),
@@ -75,7 +79,7 @@ def probe(anatomy: Anatomy, defaults: Defaults, depth: int | None = None, poolin
     wishes = {"depth": depth, "pooling": pooling}
     update = {name: value for name, value in wishes.items() if value is not None}
     edits = tuple(e.model_copy(update=update) if isinstance(e, NewHead) else e for e in defaults.edits)
-    phase = head_phase(defaults, "head", epochs=60, stop=Patience(validations=20))
+    phase = head_phase(defaults, "head", PROBE_RATE, epochs=60, stop=Patience(validations=20))
     return Plan(edits=edits, phases=(phase,))
 
 
@@ -83,8 +87,8 @@ def probe(anatomy: Anatomy, defaults: Defaults, depth: int | None = None, poolin
 def top(anatomy: Anatomy, defaults: Defaults, blocks: int = 2) -> Plan:
     """The head and the topmost blocks move, what lies below is frozen and computed once (Lee et al. 2019).
 
-    Pays where time or memory is short: two of six blocks cost about a third of `full`. Does not pay where the
-    task needs other words or syntax than the model was made for, which lower blocks hold.
+    Pays where time or memory is short: two of six blocks pass and move a third of what `full` does. Does not pay
+    where the task needs other words or syntax than the model was made for, which lower blocks hold.
     Defaults: 2 blocks, 3 epochs, the rate of `full`.
     """
     phase = tuning_phase(defaults, f"top {blocks}", top_blocks(blocks), 3, NEW_HEAD)
@@ -186,7 +190,7 @@ def lp_ft(anatomy: Anatomy, defaults: Defaults) -> Plan:
 
 @strategy
 def bitfit(anatomy: Anatomy, defaults: Defaults, norms: bool = True) -> Plan:
-    """Biases (and norms) and the head move, nothing else (Ben Zaken et al. 2022): under one in a hundred parameters.
+    """Biases (and norms) and the head move, nothing else (Ben Zaken et al. 2022): few parameters.
 
     Pays where many tuned variants must be stored small. Costs about as much time as `full`: the gradient passes the
     whole model. Refused where a model has no biases. Defaults: 3 epochs at ten times the rate of `full`.
@@ -205,7 +209,7 @@ def average(anatomy: Anatomy, defaults: Defaults, base: Strategy = FULL, best: i
     """Runs a strategy and gives the mean of the weights of its `best` validations (checkpoint averaging; Izmailov
     et al. 2018 for its flat-minimum view). Validate more often to have more to choose from.
 
-    Pays a few tenths of a point where validations are close to one another. Costs disk for `best` copies.
+    Pays where validations are close to one another. Costs disk for `best` copies.
     """
     if best < 2:
         raise StrategyError(f"average(best={best}): must be 2 or more")

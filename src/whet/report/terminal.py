@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from typing import Any
@@ -21,7 +22,7 @@ class Screen:
     """Shows a run's progress on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
+        self.quiet = quiet or os.environ.get("RANK", "0") != "0"
         self.console = Console(stderr=True, highlight=False)
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -72,7 +73,8 @@ class Screen:
 
     def validated(self, line: dict[str, Any]) -> None:
         scores = "  ".join(f"{name} {line[name]:.4f}" for name in ("accuracy", "macro_f1", "log_loss"))
-        self.say(f"validation after step {line['step']}: {scores}  (training loss {line['train_loss']:.4f})")
+        training = f"  (training loss {line['train_loss']:.4f})" if "train_loss" in line else ""
+        self.say(f"validation after step {line['step']}: {scores}{training}")
 
     def close(self) -> None:
         if self.bar is not None:
@@ -114,7 +116,9 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
         f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
         f"ended    {metrics['ended']}",
     ]
-    lines += [f"left out {count} rows: {reason}" for reason, count in metrics["dropped"].items()]
+    lines += [
+        f"left out {count} {'row' if count == 1 else 'rows'}: {reason}" for reason, count in metrics["dropped"].items()
+    ]
     if metrics["overfitting_since"] is not None:
         lines.append(
             f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
@@ -22,20 +20,16 @@ from safetensors import SafetensorError
 from whet.config import Resolved, Settings
 from whet.data.read import Table, read
 from whet.data.split import Dataset, prepare
-from whet.data.store import TokenStore
 from whet.engine.capture import cache_folder, identity
-from whet.engine.forward import Forward
-from whet.engine.loop import Job, Loop, Outcome
+from whet.engine.loop import Job, Loop
 from whet.engine.precision import choose_precision, processes
 from whet.errors import Interrupted, RunError, TrainingError
-from whet.evaluate.metrics import overfitting
-from whet.models.load import save
 from whet.plan.explain import PhaseFacts, explain
 from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.runs.assemble import Assembled, assemble, use_attention_for
+from whet.runs.finish import keep_model, result, row_counts, score_test, truncated, write_predictions
 from whet.runs.folder import FORMAT, Folder
-from whet.runs.note import note_for
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -55,8 +49,10 @@ class Stopwatch:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0) + time.monotonic() - begun, 3)
 
-    def total(self) -> dict[str, float]:
-        return {**self.seconds, "total": round(time.monotonic() - self.begun, 3)}
+    def total(self, earlier: float) -> dict[str, float]:
+        """Each stage and the total; `earlier` are seconds of training before the run was resumed."""
+        whole = time.monotonic() - self.begun + earlier
+        return {**self.seconds, "train": round(self.seconds["train"] + earlier, 3), "total": round(whole, 3)}
 
 
 def begin(resolved: Resolved, data: Any, watch: Watch) -> Folder:
@@ -225,7 +221,13 @@ def train(
             scored = score_test(parts, rows["test"], settings, precision)
         if place.is_main_process:
             with clock.stage("save"):
-                finish(folder, dataset, parts, outcome, scored, stores, clock)
+                keep_model(folder, parts)
+                if "outputs" in scored:
+                    write_predictions(folder.path / "predictions.csv", dataset, parts, scored["outputs"])
+            seconds = clock.total(outcome.earlier)
+            folder.write_json("metrics.json", result(folder.path, dataset, parts, outcome, scored, stores, seconds))
+            folder.event("finished")
+            shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
     place.wait_for_everyone()
     return folder
 
@@ -250,100 +252,3 @@ def noted(folder: Folder) -> Iterator[None]:
 
 def facts_of(plan: Plan, parts: Assembled, dataset: Dataset, settings: Settings) -> tuple[PhaseFacts, ...]:
     return explain(plan, parts.anatomy, len(dataset.train), settings.batch_size)
-
-
-def score_test(parts: Assembled, test: Any, settings: Settings, precision: str) -> dict[str, Any]:
-    """Test outputs in fp32, as plain transformers gives them from the saved folder; and, where training ran in
-    another precision, how many predictions differ in that."""
-    if not len(test.targets):
-        return {"scores": {}}
-    model, place = parts.built.model, processes()
-    outputs = Forward(model, place, "fp32", settings.token_budget).all(test.store)
-    found = {"outputs": outputs, "scores": parts.task.score(outputs, test.targets)}
-    if precision != "fp32":
-        other = Forward(model, place, precision, settings.token_budget).all(test.store)
-        differing = int((other.argmax(1) != outputs.argmax(1)).sum())
-        largest = float(np.abs(parts.task.decode(other) - parts.task.decode(outputs)).max())
-        found["precision"] = {
-            "compared": precision,
-            "predictions_that_differ": differing,
-            "largest_difference": largest,
-        }
-    return found
-
-
-def finish(
-    folder: Folder,
-    dataset: Dataset,
-    parts: Assembled,
-    outcome: Outcome,
-    scored: dict[str, Any],
-    stores: Mapping[str, TokenStore],
-    clock: Stopwatch,
-) -> None:
-    """Write the model, the predictions and, last, metrics.json; then the checkpoints have done their work."""
-    temporary, final = folder.path / ".model", folder.path / "model"
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.mkdir()
-    note = note_for(parts.built.head, parts.task.labels, parts.source, parts.max_length)
-    save(parts.built, parts.source, parts.tokenizer, parts.task.labels, temporary, note)
-    temporary.rename(final)
-    details: dict[str, Any] = {}
-    if "outputs" in scored:
-        test = dataset.test
-        details = parts.task.details(scored["outputs"], parts.task.targets(test))
-        write_predictions(folder.path / "predictions.csv", dataset, parts, scored["outputs"])
-    kept, position = outcome.kept, outcome.position
-    phase = parts.plan.phases[kept.phase].name
-    moved = frozenset().union(*(one.train.on(parts.anatomy) for one in parts.plan.phases))
-    metrics = {
-        "out": str(folder.path),
-        "test": scored["scores"],
-        "valid": kept.scores,
-        "kept": {"step": kept.step, "of": position.done, "phase": phase, "reason": f"best validation {metric(folder)}"},
-        "ended": position.ended[-1],
-        "overfitting_since": overfitting(position.history),
-        "moved": sum(p.size for p in parts.anatomy.parameters if p.name in moved),
-        "rows": row_counts(dataset),
-        "dropped": dict(dataset.findings.dropped),
-        "truncated": truncated(stores),
-        "seconds": clock.total(),
-        "peak_memory_mb": round(outcome.peak_memory_mb, 1),
-        "captures": outcome.captures,
-        "precision": scored.get("precision"),
-        "plan": parts.plan.model_dump(mode="json"),
-        **details,
-    }
-    folder.write_json("metrics.json", metrics)
-    folder.event("finished")
-    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
-
-
-def metric(folder: Folder) -> str:
-    return str(folder.read_json("run.json")["settings"]["metric"])
-
-
-def write_predictions(path: Path, dataset: Dataset, parts: Assembled, outputs: np.ndarray) -> None:
-    probabilities = parts.task.decode(outputs)
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["row", "truth", "prediction", "probability", "text"])
-        for line, truth, row, text in zip(
-            dataset.test.lines, dataset.test.labels, probabilities, dataset.test.texts, strict=True
-        ):
-            best = int(row.argmax())
-            writer.writerow([line, truth, parts.task.labels[best], f"{row[best]:.6f}", text])
-
-
-def row_counts(dataset: Dataset) -> dict[str, int]:
-    return {name: len(getattr(dataset, name)) for name in ("train", "valid", "test")}
-
-
-def truncated(stores: Mapping[str, TokenStore]) -> dict[str, int]:
-    """Rows cut, tokens lost by it, and the length at which they were cut, over all parts."""
-    return {
-        "rows": sum(store.truncated for store in stores.values()),
-        "tokens": sum(store.tokens_lost for store in stores.values()),
-        "max_length": next(iter(stores.values())).max_length,
-    }

@@ -17,7 +17,8 @@ from whet.errors import SettingsError
 from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
 from whet.runs.assemble import Assembled, assemble
-from whet.runs.execute import read_rows, row_counts
+from whet.runs.execute import read_rows
+from whet.runs.finish import row_counts
 
 
 def explained(data: Any, verb: str, options: dict[str, Any], *, given_as: str, config: str | None) -> Explained:
@@ -44,7 +45,7 @@ def explained(data: Any, verb: str, options: dict[str, Any], *, given_as: str, c
         groups=groups,
         hidden_size=parts.anatomy.hidden_size,
         rows={} if data is None else row_counts(dataset),
-        notes=tuple(dataset.findings.notes),
+        notes=(*dataset.findings.notes, *(f"left out {n}: {why}" for why, n in dataset.findings.dropped.items())),
         picture=tuple(picture(parts.plan, parts.anatomy, -(-rows // resolved.settings.batch_size))),
     )
 

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from cells import SHARED, Cells, run_json
 
 STRATEGIES = (
@@ -130,8 +131,9 @@ def table(cells: dict[str, dict]) -> None:
             interval = binomtest(round(mean * rows), rows).proportion_ci()
             spread = statistics.stdev(cell["accuracy"] for cell in found) if len(found) > 1 else float("nan")
             figures = [statistics.mean(get(cell) for cell in found) for get in FIGURES]
+            between = f"{100 * interval.low:5.2f}-{100 * interval.high:5.2f}"
             print(
-                f"{strategy:28} {100 * mean:8.2f}  {100 * interval.low:5.2f}-{100 * interval.high:5.2f}  {100 * spread:6.2f}  "
+                f"{strategy:28} {100 * mean:8.2f}  {between}  {100 * spread:6.2f}  "
                 f"{figures[0]:7.1f}  {figures[1]:7.0f}  {figures[2] / 1e6:6.2f}M  "
                 f"{figures[3]:.3f} ({found[0]['stsb_before']:.3f})        {figures[4]:.3f}"
             )

@@ -99,8 +99,10 @@ class Settings(BaseModel):
     steps: int | None = option(None, "a whole number, 1 or more", "length of each phase in steps", ge=1)
     minutes: float | None = option(None, "a number above 0", "length of the whole training in minutes", gt=0)
     batch_size: int = option(16, "a whole number, 1 or more", "rows whose gradient makes one step", ge=1)
-    batching: Literal["random", "grouped"] = option(
-        "grouped", "random or grouped", "which rows meet in a batch: those of like length, or any"
+    batching: Literal["auto", "random", "grouped"] = option(
+        "auto",
+        "auto, random or grouped",
+        "which rows meet in a batch: any, or those of like length; auto groups padded rows",
     )
     optimizer: AnyOptimizer | None = option(
         None, "adamw, adam, sgd or adagrad, with its fields: sgd(momentum=0.9)", "how gradients become steps"

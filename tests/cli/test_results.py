@@ -57,13 +57,13 @@ def test_a_person_sees_a_table_and_what_to_do_next(command: Any, here: Path, tin
     assert "model    run/model" in out
     assert "use it   whet predict run FILE" in out
     for note in (
-        "left out 1 rows: empty text",
-        "left out 1 rows: no label",
-        "left out 1 rows: 3 fields where the header",
+        "left out 1 row: empty text",
+        "left out 1 row: no label",
+        "left out 1 row: 3 fields where the header",
     ):
         assert note in out
-    assert "note     label column: label" in out
-    assert "note     rows.csv is not UTF-8; read as cp1252" in out
+    notes = json.loads((here / "run" / "run.json").read_text())["data"]["notes"]
+    assert {"label column: label", "text column: text", "rows.csv is not UTF-8; read as cp1252"} == set(notes)
     assert {path.name for path in (here / "run").iterdir()} >= {"model", "metrics.json", "predictions.csv", "run.json"}
 
 

@@ -25,7 +25,7 @@ from whet.plan.values import Plan
 
 FAMILIES = ("bert", "gpt2", "resnet")
 REFUSED = {("bitfit", "resnet"): "no biases"}
-"""Pairs that are refused before anything runs, each with what the refusal says. Strict: one that runs fails the test."""
+"""Pairs that are refused before anything runs, each with what the refusal says. One that runs fails the test."""
 
 PAIRS = [(name, family) for name in sorted(STRATEGIES) for family in FAMILIES]
 COVER = {pair for number, pair in enumerate(PAIRS) if (number // 3 + number) % 3 == 0 or pair[1] == "bert"}
@@ -76,7 +76,7 @@ def make(job_of: JobOf, tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactor
 
     def made(name: str, family: str, folder: Path | None = None, watch: Any = lambda line: None, **options: Any) -> Job:
         folder = folder or tmp_path_factory.mktemp("contract")
-        name = {"lp_ft": "then(probe(length='3 steps'), full)"}.get(name, name)  # its probe keeps its own 60 epochs
+        name = {"lp_ft": "then(probe(length='3 steps'), full)"}.get(name, name)  # its probe keeps its own 40 epochs
         options = {"steps": STEPS, "batch_size": 12, "checkpoint_seconds": 0.05, **options}
         if family == "resnet":
             return picture_job(folder, watch, name, **options)
@@ -112,7 +112,7 @@ def what_is_said_is_what_moves(whole: Ran) -> None:
     steps = [line for line in whole.lines if line["split"] == "train"]
     for phase, fact in zip(job.plan.phases, facts, strict=True):
         own = [line["rate"] for line in steps if line["phase"] == phase.name]
-        assert len(own) == fact.steps or phase.stop and len(own) < fact.steps
+        assert len(own) == fact.steps or (phase.stop and len(own) < fact.steps)
         moving = phase.train.on(job.anatomy)
         shown = next(g.name for g in reversed(job.anatomy.groups) if any(p.name in moving for p in g.parameters))
         highest = phase.rate.base * phase.rate.factors.get(shown, 1.0)

@@ -186,7 +186,7 @@ def test_the_loss_is_torchs_mean_over_the_whole_batch(
     fixed = {"steps": 1, "dropout": 0.0, "batch_size": 13, "data": uneven}
     job = job_of(token_budget=budget, label_smoothing=smoothing, class_weight=weights, **fixed)
     assert (len(set(job.task.weights)) > 1) == (weights == "balanced")
-    rows = batch_rows(job.settings.seed, 0, job.train.store.lengths, 13, job.settings.batching)[0]
+    rows = batch_rows(job.settings.seed, 0, job.train.store.lengths, 13, "grouped")[0]
     outputs = outputs_of(job.built.model.eval(), job.train.store.batch(rows)).detach()
     mean = nn.CrossEntropyLoss(torch.tensor(job.task.weights), label_smoothing=smoothing)
     expected = float(mean(outputs, torch.from_numpy(job.train.targets[rows])))

@@ -26,10 +26,10 @@ import whet
 from whet.engine import checkpoint
 
 MACHINE = ("seconds", "rows_per_second", "memory_mb")
-FIXED = {"precision": "fp32", "threads": 1, "checkpoint_seconds": 0.05, "batch_size": 16}
+FIXED = {"precision": "fp32", "threads": 1, "checkpoint_seconds": 0.03, "batch_size": 16}
 OWN: dict[str, dict[str, Any]] = {
-    "fine-tune": {"steps": 100, "strategy": "top(3)", "learning_rate": 1e-3},
-    "train": {"steps": 600, "patience": 1000},
+    "fine-tune": {"steps": 160, "strategy": "top(3)", "learning_rate": 1e-3},
+    "train": {"steps": 800, "patience": 1000},
 }
 PATIENCE = 120.0
 """Seconds after which a process that should have got somewhere counts as stuck."""
@@ -73,7 +73,7 @@ class Chain:
         """Start a process, let it do some further steps, and send it signals at a random moment."""
         process, aim = self.start(), self.done() + further
         self.wait_until(process, lambda: self.done() >= aim)
-        time.sleep(self.chance.uniform(0, 0.06))
+        time.sleep(self.chance.uniform(0, 0.03))
         for number in numbers:
             process.send_signal(number)
             time.sleep(pause)
@@ -101,15 +101,15 @@ class Chain:
 
 def fine_tune_chain(chain: Chain) -> dict[str, Any]:
     for _ in range(3):
-        chain.interrupt(signal.SIGKILL, further=chain.chance.randint(4, 12))
+        chain.interrupt(signal.SIGKILL, further=chain.chance.randint(2, 8))
     chain.interrupt(signal.SIGINT, further=4)
     facts = {
         "saved": [path.name for path in checkpoint.listed(chain.folder / "checkpoints")],
         "torn": chain.tear_newest(),
     }
-    for _ in range(3):
-        # The second signal can come when the step that the first one let end is over already.
-        chain.interrupt(signal.SIGINT, signal.SIGINT, further=3)
+    for pause in (0.005, 0.015, 0.04, 0.01):
+        # Too soon after the first, the second signal is one with it; too late, and the run has stopped already.
+        chain.interrupt(signal.SIGINT, signal.SIGINT, further=2, pause=pause)
         if "stopped at once" in chain.said[-1]:
             break
     return facts
@@ -117,7 +117,7 @@ def fine_tune_chain(chain: Chain) -> dict[str, Any]:
 
 def train_chain(chain: Chain) -> dict[str, Any]:
     for _ in range(2):
-        chain.interrupt(signal.SIGKILL, further=chain.chance.randint(10, 120))
+        chain.interrupt(signal.SIGKILL, further=chain.chance.randint(10, 60))
     chain.kill_while_saving()
     return {}
 

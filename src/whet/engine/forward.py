@@ -26,6 +26,10 @@ class Boundary:
     cut: Cut
     states: dict[int, States]
 
+    @property
+    def padded(self) -> bool:
+        return any(states.sequence for states in self.states.values())
+
 
 class Forward:
     """Runs a model on rows of a store. With a boundary, only what lies above it is computed."""

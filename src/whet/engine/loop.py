@@ -233,9 +233,17 @@ class Loop:
         earlier = sum(-(-length // self.per_epoch) for length in self.at.lengths[: self.at.phase])
         epoch, number = divmod(step, self.per_epoch)
         if self.batches[0] != earlier + epoch:
-            lengths, options = self.job.train.store.lengths, (self.settings.batch_size, self.settings.batching)
-            self.batches = earlier + epoch, batch_rows(self.settings.seed, earlier + epoch, lengths, *options)
+            lengths, size = self.job.train.store.lengths, self.settings.batch_size
+            made = batch_rows(self.settings.seed, earlier + epoch, lengths, size, self.batching)
+            self.batches = earlier + epoch, made
         return self.batches[1][number]
+
+    @property
+    def batching(self) -> str:
+        """Rows of like length together where rows are padded; any where one vector stands for a row."""
+        if self.settings.batching != "auto":
+            return self.settings.batching
+        return "grouped" if self.forward.boundary is None or self.forward.boundary.padded else "random"
 
     def update(self, phase: Phase, rows: np.ndarray, loss: float) -> dict[str, float]:
         """Clip and step; returns the rate of each group. Stops before the weights are touched if the loss or its

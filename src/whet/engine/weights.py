@@ -32,7 +32,9 @@ class Weights:
     def resume(self, note: Callable[[str], Any]) -> tuple[Position, dict[str, Tensor]]:
         """Take up the latest checkpoint that is whole; damaged ones are named and removed. Returns the position and
         the optimizer's state, both fresh where there is no checkpoint."""
-        for path in checkpoint.listed(self.folder):
+        found = checkpoint.listed(self.folder)
+        self.place.wait_for_everyone()  # so that all have seen the same before the main process removes anything
+        for path in found:
             if checkpoint.whole(path) and all(checkpoint.whole(self.folder / name) for name in bests_of(path)):
                 self.take(checkpoint.tensors(path, "moved"))
                 return Position.model_validate(checkpoint.facts(path)), checkpoint.tensors(path, "optimizer")

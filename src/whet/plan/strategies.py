@@ -79,7 +79,7 @@ def probe(anatomy: Anatomy, defaults: Defaults, depth: int | None = None, poolin
     wishes = {"depth": depth, "pooling": pooling}
     update = {name: value for name, value in wishes.items() if value is not None}
     edits = tuple(e.model_copy(update=update) if isinstance(e, NewHead) else e for e in defaults.edits)
-    phase = head_phase(defaults, "head", PROBE_RATE, epochs=60, stop=Patience(validations=20))
+    phase = head_phase(defaults, "head", PROBE_RATE, epochs=40, stop=Patience(validations=20))
     return Plan(edits=edits, phases=(phase,))
 
 

@@ -159,7 +159,7 @@ def test_the_cache_changes_no_bit(name: str, family: str, make: Callable[..., Jo
 @pytest.mark.parametrize("name", ["probe", "top", "lift"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cut_and_uncut_are_equal_up_to_rounding(name: str, family: str, make: Callable[..., Job]) -> None:
-    cut, uncut = run(make(name, family)), run(make(name, family, cut=False))
+    cut, uncut = (run(make(name, family, cut=switch, batching="random")) for switch in (True, False))
     assert cut.outcome.captures
     assert not uncut.outcome.captures
     losses = [[line["loss"] for line in ran.lines if line["split"] == "train"] for ran in (cut, uncut)]

@@ -61,6 +61,5 @@ if __name__ == "__main__":
         }
         middle = {kind: statistics.median(values) for kind, values in seconds.items()}
         shown = "  ".join(f"{kind} {middle[kind]:6.1f} ({min(v):.1f}-{max(v):.1f})" for kind, v in seconds.items())
-        print(
-            f"{label:38} {shown}  uncut/cut {middle['uncut'] / middle['cut']:.2f}  uncut/warm {middle['uncut'] / middle['warm']:.2f}"
-        )
+        ratios = [f"uncut/{kind} {middle['uncut'] / middle[kind]:.2f}" for kind in ("cut", "warm")]
+        print(f"{label:38} {shown}  {'  '.join(ratios)}")

@@ -15,7 +15,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all check bench help clean FORCE
+.PHONY: demo test test-all check bench bench-cut bench-strategies help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -38,8 +38,14 @@ check: $(DEV) ## Check format, lint and types; changes nothing
 bench: $(RUNTIME) ## Measure quality against other libraries; name theirs with PEERS_PYTHON=
 	@$(VENV_PYTHON) benchmarks/quality.py --peers-python "$(PEERS_PYTHON)" $(ARGS)
 
+bench-cut: $(RUNTIME) ## Measure what computing frozen layers once saves
+	@$(VENV_PYTHON) benchmarks/cut.py $(ARGS)
+
+bench-strategies: $(RUNTIME) ## Measure every strategy: score, cost, forgetting; goes on where it was stopped
+	@$(VENV_PYTHON) benchmarks/strategies.py $(ARGS)
+
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 clean: ## Remove .venv, caches and builds; runs/ stays
 	@rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -16,9 +16,9 @@ from cells import SHARED, Cells, run_json
 
 TIMES = 3
 WORK = {
-    "probe, 10 epochs": ("probe", ["--epochs=10", "--patience=100"]),
-    "top(2), 3 epochs": ("top(2)", []),
     "lift, an epoch a phase": ("lift", []),
+    "top(2), 3 epochs": ("top(2)", []),
+    "probe, 10 epochs": ("probe", ["--epochs=10", "--patience=100"]),
     "gradual_unfreezing, an epoch a phase": ("gradual_unfreezing", []),
 }
 KINDS = {"cut": ["--cache=off"], "uncut": ["--no-cut"], "warm": []}
@@ -42,6 +42,20 @@ def measure(train: Path, strategy: str, options: list[str], cache: Path) -> dict
     return {name: result[name] for name in ("seconds", "peak_memory_mb", "captures", "valid", "rows")}
 
 
+def table(kept: dict[str, dict]) -> None:
+    """Median seconds of training with the smallest and largest, and the ratios of medians."""
+    for label in WORK:
+        keys = {kind: [f"{label}/{kind}/{number}" for number in range(TIMES)] for kind in KINDS}
+        seconds = {kind: [kept[key]["seconds"]["train"] for key in some if key in kept] for kind, some in keys.items()}
+        if not all(seconds.values()):
+            print(f"{label:38} missing")
+            continue
+        middle = {kind: statistics.median(values) for kind, values in seconds.items()}
+        shown = "  ".join(f"{kind} {middle[kind]:6.1f} ({min(v):.1f}-{max(v):.1f})" for kind, v in seconds.items())
+        ratios = [f"uncut/{kind} {middle['uncut'] / middle[kind]:.2f}" for kind in ("cut", "warm")]
+        print(f"{label:38} {shown}  {'  '.join(ratios)}")
+
+
 if __name__ == "__main__":
     cells = Cells("cut")
     with tempfile.TemporaryDirectory() as folder:
@@ -54,12 +68,4 @@ if __name__ == "__main__":
                     if kind == "warm" and number == 0 and key not in cells.kept:
                         measure(*call)  # fills the cache
                     cells.measure(key, lambda: measure(*call))
-    for label in WORK:
-        seconds = {
-            kind: [cells.kept[f"{label}/{kind}/{number}"]["seconds"]["train"] for number in range(TIMES)]
-            for kind in KINDS
-        }
-        middle = {kind: statistics.median(values) for kind, values in seconds.items()}
-        shown = "  ".join(f"{kind} {middle[kind]:6.1f} ({min(v):.1f}-{max(v):.1f})" for kind, v in seconds.items())
-        ratios = [f"uncut/{kind} {middle['uncut'] / middle[kind]:.2f}" for kind in ("cut", "warm")]
-        print(f"{label:38} {shown}  {'  '.join(ratios)}")
+    table(cells.kept)

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 
 class WhetError(Exception):
@@ -98,12 +97,3 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 12) -> str:
         return f"did you mean {near}?"
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"known are: {', '.join(names[:most])}{more}" if names else "there are none"
-
-
-@contextmanager
-def context(where: str) -> Iterator[None]:
-    """Add where it happened to any whet error on its way up, for layers that do not know their file."""
-    try:
-        yield
-    except WhetError as error:
-        raise type(error)(f"{where}: {error}") from error

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from whet.errors import ModelError
 from whet.models.dropout import KeyedDropout
-from whet.models.load import build, length_limit, load_body, load_tokenizer
+from whet.models.load import build, length_limit, load_tokenizer
 from whet.models.reference import find_model
 from whet.plan.values import NewHead, SetDropout
 
@@ -41,7 +41,7 @@ def test_a_missing_weight_is_found_without_a_head_too(tiny_gpt2: Path, tmp_path:
     lost = ("transformer.h.1.mlp.c_fc.bias", "transformer.ln_f.weight")
     folder = changed(tiny_gpt2, tmp_path / "model", drop=lost)
     with pytest.raises(ModelError, match="lacks 2 weights of its body"):
-        load_body(find_model(str(folder)))
+        build(find_model(str(folder)), (), 2, seed=0)
 
 
 def test_a_config_of_other_sizes_is_an_error(tiny_bert: Path, tmp_path: Path) -> None:

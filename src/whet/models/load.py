@@ -89,11 +89,6 @@ def length_limit(source: ModelFolder, tokenizer: Any) -> int:
     return int(min(positions, tokenizer.model_max_length, 100_000))
 
 
-def load_body(source: ModelFolder) -> nn.Module:
-    """The pretrained body alone, in fp32, without a pooler. Raises `ModelError` if a weight of it is missing."""
-    return _load(source, transformers.AutoModel)[0]
-
-
 def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int) -> Built:
     """Load the body and apply the edits. `outputs` is the head's width, `seed` starts its weights.
 

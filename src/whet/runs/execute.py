@@ -92,7 +92,8 @@ def go_on(path: str | Path, watch: Watch) -> Folder:
     if folder.finished:
         raise RunError(f"the run in {path} is finished already; use it: whet predict {path} FILE")
     asked = folder.read_json("run.json")
-    settings = Settings.model_validate(asked["settings"])
+    begun_with = {name: asked["machine"][name] for name in ("threads", "precision")}
+    settings = Settings.model_validate({**asked["settings"], **begun_with})
     plan = folder.read_plan()
     named = Strategy(str(settings.strategy), lambda *_: plan)
     resolved = Resolved(verb=asked["verb"], settings=settings, sources=asked["sources"], strategy=named)

@@ -82,7 +82,8 @@ class Interrupted(WhetError):
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name that a wrong one most likely means: like it in letters, its initials (`lr`), or a part of it."""
     folded = {name.casefold(): name for name in sorted(set(known), reverse=True)}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    begun = [name for name in folded if name.startswith(word.casefold()) and len(word) > 2]
+    near = begun if len(begun) == 1 else difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     parts = re.split(r"[_-]", word.casefold())
     near += [name for name in folded if parts == ["".join(part[:1] for part in re.split(r"[_-]", name))]]
     near += [part for part in parts if part in folded]

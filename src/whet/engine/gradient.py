@@ -16,7 +16,7 @@ from whet.engine.batches import split_batch
 from whet.engine.forward import Forward
 from whet.errors import NonFiniteError, TrainingError
 from whet.models.dropout import Key, mix
-from whet.tasks.classification import Classification
+from whet.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Gradient:
     """Computes gradients of the task's loss on training rows. All chance hangs on `seed` and the step."""
 
     forward: Forward
-    task: Classification
+    task: Task
     part: Part
     key: Key
     seed: int

@@ -38,7 +38,7 @@ from whet.models.vocabulary import rows_in_use
 from whet.plan.anatomy import Anatomy
 from whet.plan.explain import boundaries, lowest_moving
 from whet.plan.values import Phase, Plan
-from whet.tasks.classification import Classification
+from whet.tasks.task import Task
 
 CALIBRATION_STEPS = 20
 
@@ -54,7 +54,7 @@ class Job:
     built: Built
     anatomy: Anatomy
     plan: Plan
-    task: Classification
+    task: Task
     train: Part
     valid: Part
     settings: Settings

@@ -108,7 +108,6 @@ def measure(strategy: str, train: Path, seed: int, forgetting: Forgetting) -> di
             "seconds": result["seconds"],
             "peak_memory_mb": result["peak_memory_mb"],
             "moved": result["moved"],
-            "captures": result["captures"],
             **forgetting.of(Path(folder) / "run" / "model"),
         }
 

@@ -282,7 +282,7 @@ def test_patience_ends_a_phase_and_the_next_starts_from_its_best(job_of: JobOf) 
     lowest = min(range(len(valid)), key=lambda number: valid[number]["log_loss"])
     assert len(valid) == lowest + 1 + 3
     assert valid[-1]["step"] < 300
-    assert outcome.position.ended[0] == "no better validation in the last 3"
+    assert outcome.position.ended[0].why == "no better validation in the last 3"
     assert best
     assert start.keys() == best.keys()
     assert all(torch.equal(start[name], value) for name, value in best.items())

@@ -80,7 +80,7 @@ def test_a_run_leaves_what_the_design_says(run: Run) -> None:
 def test_metrics_hold_what_a_reader_asks(run: Run) -> None:
     metrics = run.metrics
     scores = {"accuracy", "macro_f1", "mcc", "log_loss"}
-    assert metrics.keys() >= {"kept", "ended", "rows", "dropped", "truncated", "seconds", "peak_memory_mb", "plan"}
+    assert metrics.keys() >= {"kept", "phases", "rows", "dropped", "truncated", "seconds", "peak_memory_mb", "plan"}
     assert metrics["valid"].keys() >= scores
     assert metrics["test"].keys() >= scores
     assert sum(metrics["rows"].values()) == 120

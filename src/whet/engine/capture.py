@@ -34,11 +34,15 @@ CACHE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class States:
-    """One state per row. Sequences are stored flat, without padding; row r is `flat[starts[r]:starts[r + 1]]`."""
+    """One state per row. Sequences are stored flat, without padding; row r is `flat[starts[r]:starts[r + 1]]`.
+
+    `seconds` is what computing them took, by whoever did.
+    """
 
     flat: Tensor
     starts: np.ndarray
     sequence: bool
+    seconds: float
 
     @property
     def bytes(self) -> int:
@@ -72,7 +76,6 @@ class Captures:
     def __init__(self, cache: Path | None, spill: Path, budget: int) -> None:
         self.cache, self.spill, self.budget = cache, spill, budget
         self.kept: dict[tuple[str, int], States] = {}
-        self.seconds: dict[tuple[str, int], float] = {}
 
     def release(self, needed: Sequence[str]) -> None:
         """Forget the states of groups that no later phase needs."""
@@ -97,15 +100,13 @@ class Captures:
         size = sum(states.bytes for states in found.values())
         facts = {"before": group, "rows": sum(len(s) for s in stores), "megabytes": round(size / 2**20, 1)}
         facts |= {"from": origin, "seconds": round(time.monotonic() - begun, 2)}
-        return found, {**facts, "pass_seconds": round(sum(self.seconds[group, id(store)] for store in stores), 2)}
+        return found, {**facts, "below_seconds": round(sum(states.seconds for states in found.values()), 2)}
 
     def _compute(self, wanted: Sequence[Wanted], stores: Sequence[TokenStore], run: Pass) -> None:
         for store in stores:
-            begun = time.monotonic()
             made = run.states([w.cut for w in wanted], store, self._allocate)
             for w, states in zip(wanted, made, strict=True):
                 self.kept[w.cut.group, id(store)] = states
-                self.seconds[w.cut.group, id(store)] = time.monotonic() - begun
                 self._keep_for_others(w, store, run)
 
     def _allocate(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -145,8 +146,7 @@ class Captures:
             return False
         dtype, count = getattr(torch, facts["dtype"]), int(np.prod(facts["shape"]))
         flat = torch.from_file(str(path), shared=False, size=count, dtype=dtype).view(facts["shape"])
-        self.kept[w.cut.group, id(store)] = States(flat, store.starts, facts["sequence"])
-        self.seconds[w.cut.group, id(store)] = facts["seconds"]
+        self.kept[w.cut.group, id(store)] = States(flat, store.starts, facts["sequence"], facts["seconds"])
         os.utime(path)
         return True
 
@@ -164,7 +164,7 @@ class Captures:
             raw.tofile(temporary)
             checkpoint.flush(temporary)
             facts |= {"sequence": states.sequence, "sha256": hashlib.sha256(raw.tobytes()).hexdigest()}
-            facts |= {"seconds": self.seconds[w.cut.group, id(store)]}
+            facts |= {"seconds": states.seconds}
             path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
             temporary.replace(path)
         except OSError:
@@ -188,15 +188,18 @@ class Pass:
         stored in the precision of the products, vectors in fp32.
         """
         flats: list[Tensor] = []
+        seconds = [0.0] * len(cuts)
         for rows in by_width(store.lengths, self.token_budget):
             with torch.inference_mode(), products(self.precision, self.device), in_eval_mode(self.model):
                 inputs = {name: value.to(self.device) for name, value in store.batch(rows).items()}
                 found = states_at(self.model, [cut.entry for cut in cuts], inputs)
             if not flats:
-                flats = [self._room(cut, state, store, allocate) for cut, state in zip(cuts, found, strict=True)]
-            for flat, state in zip(flats, found, strict=True):
-                put(flat, state.cpu(), rows, store)
-        return [States(flat, store.starts, of_tokens(s, store)) for flat, s in zip(flats, found, strict=True)]
+                flats = [self._room(cut, one.state, store, allocate) for cut, one in zip(cuts, found, strict=True)]
+            for number, one in enumerate(found):
+                put(flats[number], one.state.cpu(), rows, store)
+                seconds[number] += one.seconds
+        sequences = [of_tokens(one.state, store) for one in found]
+        return [States(f, store.starts, s, t) for f, s, t in zip(flats, sequences, seconds, strict=True)]
 
     def _room(self, cut: Cut, state: Tensor, store: TokenStore, allocate: Any) -> Tensor:
         if not of_tokens(state, store):

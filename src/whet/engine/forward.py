@@ -19,12 +19,14 @@ from whet.models.heads import outputs_of
 from whet.plan.anatomy import Anatomy
 
 
-@dataclass(frozen=True)
+@dataclass
 class Boundary:
-    """A cut, and the states that arrive at it for the rows of each store (by the store's identity)."""
+    """A cut, and the states that arrive at it for the rows of each store (by the store's identity). `served` counts
+    the rows that were computed from it."""
 
     cut: Cut
     states: dict[int, States]
+    served: int = 0
 
     @property
     def padded(self) -> bool:
@@ -50,6 +52,7 @@ class Forward:
             if self.boundary is None:
                 return outputs_of(self.model, self.inputs(store, rows))
             cut = self.boundary.cut
+            self.boundary.served += len(rows)
             state = self.boundary.states[id(store)].batch(rows, self.device)
             return cut.above({} if cut.direct else self.inputs(store, rows), state)
 

@@ -28,10 +28,20 @@ class Best(BaseModel):
         return f"best-{self.step:06d}"
 
 
+class Ended(BaseModel):
+    """A finished phase: its steps, its seconds (capture and validations counted), and why it ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    steps: int
+    seconds: float
+    why: str
+
+
 class Position(BaseModel):
     """`phase` and `step` say what comes next; `done` counts the steps of all phases.
 
-    `lengths` holds the steps of each phase entered so far; `ended` why each finished phase ended.
+    `lengths` holds the steps of each phase entered so far; `ended` how each finished phase went.
     `ranked` holds the best validations of the run that are kept, the best first; `phase_best` that of this phase.
     `losses` is (sum, steps) of the training loss since the last validation; `history` the step, training
     and validation loss of each validation. `progress` is the length of progress.jsonl in bytes.
@@ -41,7 +51,7 @@ class Position(BaseModel):
     step: int = 0
     done: int = 0
     lengths: list[int] = []
-    ended: list[str] = []
+    ended: list[Ended] = []
     ranked: list[Best] = []
     phase_best: Best | None = None
     without_progress: int = 0

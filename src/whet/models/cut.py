@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,21 @@ class _Reached(Exception):
     """Ends a pass at the last boundary that is wanted."""
 
 
-def states_at(model: nn.Module, entries: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    """The states that arrive at some modules in one pass, rows first; the pass ends when all have been met."""
-    found: dict[str, Tensor] = {}
+class Arrived(NamedTuple):
+    """A state that came to a module, rows first, and the seconds since the pass began."""
+
+    state: Tensor
+    seconds: float
+
+
+def states_at(model: nn.Module, entries: Sequence[str], inputs: Inputs) -> list[Arrived]:
+    """The states that arrive at some modules in one pass; the pass ends when all have been met."""
+    found: dict[str, Arrived] = {}
+    begun = perf_counter()
 
     def take(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.setdefault(name, _state(args, kwargs))
+            found.setdefault(name, Arrived(_state(args, kwargs), perf_counter() - begun))
             if len(found) == len(set(entries)):
                 raise _Reached
 
@@ -64,7 +73,7 @@ class Cut:
 
     def capture(self, inputs: Inputs) -> Tensor:
         """The state that arrives at the entry, rows first. The pass ends there."""
-        return states_at(self.model, [self.entry], inputs)[0]
+        return states_at(self.model, [self.entry], inputs)[0].state
 
     def above(self, inputs: Inputs, state: Tensor) -> Tensor:
         """The model's outputs from a stored state; what lies below the entry is not computed."""

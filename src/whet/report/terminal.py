@@ -114,7 +114,7 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
     kept = metrics["kept"]
     lines = [
         f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
-        f"ended    {metrics['ended']}",
+        f"ended    {metrics['phases'][-1]['why']}",
     ]
     lines += [
         f"left out {count} {'row' if count == 1 else 'rows'}: {reason}" for reason, count in metrics["dropped"].items()
@@ -124,6 +124,7 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
             f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell"
         )
     lines += weak_labels(metrics)
+    lines += captured(asked.get("captures", []))
     seconds = metrics["seconds"]
     out, memory = metrics["out"], metrics["peak_memory_mb"]
     lines += [
@@ -132,6 +133,17 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
         f"use it   whet predict {out} FILE",
     ]
     return render(table) + "\n" + "\n".join(lines)
+
+
+def captured(facts: list[dict[str, Any]]) -> list[str]:
+    """What computing frozen layers once was worth."""
+    cut = [fact for fact in facts if "saved_seconds" in fact]
+    if not cut:
+        return []
+    size, saved = max(fact["megabytes"] for fact in cut), sum(fact["saved_seconds"] for fact in cut)
+    cached = " from an earlier run" if all(fact["from"] == "the cache" for fact in cut) else ""
+    gain = f"about {saved:.1f} s saved" if saved > 0 else "no time saved"
+    return [f"frozen   computed once{cached}, up to {size:.1f} MB kept, {gain}"]
 
 
 def weak_labels(metrics: dict[str, Any]) -> list[str]:

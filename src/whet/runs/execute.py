@@ -226,6 +226,7 @@ def train(
                 if "outputs" in scored:
                     write_predictions(folder.path / "predictions.csv", dataset, parts, scored["outputs"])
             seconds = clock.total(outcome.earlier)
+            folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
             folder.write_json("metrics.json", result(folder.path, dataset, parts, outcome, scored, stores, seconds))
             folder.event("finished")
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)

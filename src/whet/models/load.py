@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ def quiet_libraries() -> Iterator[None]:
                 transformers.logging.enable_progress_bar()
 
 
-def load_tokenizer(source: ModelFolder) -> Any:
-    """The tokenizer of a model folder. Raises `ModelError` when there is none that can be read."""
+@singledispatch
+def load_tokenizer(source: Any) -> Any:
+    """The tokenizer of a model. Raises `ModelError` when there is none that can be read."""
     try:
         with quiet_libraries():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
@@ -71,16 +73,22 @@ def load_tokenizer(source: ModelFolder) -> Any:
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # Where its files are missing, transformers makes an empty one without a word.
         raise ModelError(f"the model {source.reference} has no tokenizer: its folder lacks the files of one")
+    return ready_to_pad(tokenizer, source.reference)
+
+
+def ready_to_pad(tokenizer: Any, reference: str) -> Any:
+    """The tokenizer, set to pad as whet does: on the right, with a token that it has."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise ModelError(f"the tokenizer of {source.reference} has neither a padding nor an end token")
+            raise ModelError(f"the tokenizer of {reference} has neither a padding nor an end token")
         # Padding is masked in attention and pooling, so which token pads changes no result here.
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"  # as whet pads; who uses the saved model without it then does the same
     return tokenizer
 
 
-def length_limit(source: ModelFolder, tokenizer: Any) -> int:
+@singledispatch
+def length_limit(source: Any, tokenizer: Any) -> int:
     """The most tokens that the model takes: the smaller of its positions and its tokenizer's limit, at most 100,000."""
     config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
     positions = config.get("max_position_embeddings") or config.get("n_positions") or 100_000
@@ -89,7 +97,8 @@ def length_limit(source: ModelFolder, tokenizer: Any) -> int:
     return int(min(positions, tokenizer.model_max_length, 100_000))
 
 
-def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int) -> Built:
+@singledispatch
+def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Built:
     """Load the body and apply the edits. `outputs` is the head's width, `seed` starts its weights.
 
     Raises `ModelError` when the folder's weights do not make a whole body.
@@ -115,13 +124,18 @@ def build(source: ModelFolder, edits: tuple[Edit, ...], outputs: int, seed: int)
         model = Pooled(body, layer, head.pooling or "mean")
         fresh = tuple(f"head.{name}" for name, _ in layer.named_parameters())
         origin = Origin(origin.loaded, fresh, origin.left_over)
+    change_dropout(model, edits)
+    key = key_dropouts(model)
+    return Built(model.eval(), head, origin, key)
+
+
+def change_dropout(model: nn.Module, edits: tuple[Edit, ...]) -> None:
+    """Set the share of every dropout that drops anything, where an edit says so."""
     for edit in edits:
         if isinstance(edit, SetDropout):
             for module in model.modules():
                 if isinstance(module, nn.Dropout) and module.p > 0:
                     module.p = edit.share
-    key = key_dropouts(model)
-    return Built(model.eval(), head, origin, key)
 
 
 def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
@@ -192,7 +206,8 @@ def _pooling(source: ModelFolder, body: Any) -> str:
     return source.pooling or ("last" if causal or getattr(body.config, "is_decoder", False) else "mean")
 
 
-def save(built: Built, source: ModelFolder, tokenizer: Any, labels: tuple[str, ...], folder: Path, note: str) -> None:
+@singledispatch
+def save(source: Any, built: Built, tokenizer: Any, labels: tuple[str, ...], folder: Path, note: str) -> None:
     """Write the model so that plain transformers loads it: body and tokenizer, and for a pooled head
     `head.safetensors` and `head.json`; `note` becomes the folder's README."""
     own = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)

@@ -14,8 +14,9 @@ from whet.data.split import Dataset
 from whet.data.store import TokenStore, tokenize
 from whet.engine.gradient import Part
 from whet.engine.precision import usable_threads
-from whet.errors import StrategyError
+from whet.errors import ModelError, StrategyError
 from whet.models.anatomy import anatomy_of
+from whet.models.given import GivenModule
 from whet.models.heads import outputs_of
 from whet.models.load import Built, build, length_limit, load_tokenizer
 from whet.models.reference import ModelFolder, find_model
@@ -34,7 +35,7 @@ up to rounding."""
 class Assembled:
     """A model ready to train. `max_length` is where texts are cut, in tokens."""
 
-    source: ModelFolder
+    source: ModelFolder | GivenModule
     tokenizer: Any
     task: Classification
     built: Built
@@ -51,8 +52,9 @@ class Assembled:
     def below_head(self) -> dict[str, Any]:
         """What the states that arrive at cuts depend on, beside weights, rows and machine."""
         head = self.built.head
-        body: Any = getattr(self.built.model, "body", self.built.model)
-        return {"depth": head.depth, "pooling": head.pooling, "attention": body.config._attn_implementation}
+        config = getattr(getattr(self.built.model, "body", self.built.model), "config", None)
+        attention = getattr(config, "_attn_implementation", None)
+        return {"depth": head.depth, "pooling": head.pooling, "attention": attention}
 
     def fresh(self, seed: int) -> dict[str, Tensor]:
         """The weights that training started with."""
@@ -60,14 +62,16 @@ class Assembled:
         return dict(again.model.named_parameters())
 
 
-def assemble(resolved: Resolved, dataset: Dataset, plan: Plan | None = None) -> Assembled:
-    """Load the model, find its anatomy, and make the strategy's plan (or take the given one).
+def assemble(
+    resolved: Resolved, dataset: Dataset, plan: Plan | None = None, given: GivenModule | None = None
+) -> Assembled:
+    """Load the model (or take the one handed over), find its anatomy, and make the strategy's plan (or take `plan`).
 
     Raises `ModelError` and `StrategyError`.
     """
     settings = resolved.settings
     torch.set_num_threads(settings.threads or usable_threads())
-    source = find_model(settings.model)
+    source = given or find_model(settings.model)
     tokenizer = load_tokenizer(source)
     task = Classification.of(dataset.train, dataset.labels, settings.class_weight, settings.label_smoothing)
     edits = plan.edits if plan else settings.defaults().edits
@@ -83,11 +87,13 @@ def assemble(resolved: Resolved, dataset: Dataset, plan: Plan | None = None) -> 
 
 
 def _built(
-    source: ModelFolder, tokenizer: Any, edits: tuple[Edit, ...], outputs: int, settings: Settings
+    source: ModelFolder | GivenModule, tokenizer: Any, edits: tuple[Edit, ...], outputs: int, settings: Settings
 ) -> tuple[Built, Anatomy]:
     built = build(source, edits, outputs, settings.seed)
     if settings.gradient_checkpointing:
         body: Any = getattr(built.model, "body", built.model)
+        if not hasattr(body, "activation_checkpointing_enable"):
+            raise ModelError(f"{source.reference} is no model of transformers, so --gradient-checkpointing cannot work")
         body.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     encoded = tokenizer(["two texts", "of unlike lengths"], padding=True, return_tensors="pt")
     inputs = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
@@ -97,6 +103,8 @@ def _built(
 def use_attention_for(model: nn.Module, longest: int) -> None:
     """Plain products for short rows, the fused kernels for long ones."""
     body: Any = getattr(model, "body", model)
+    if not hasattr(body, "set_attn_implementation"):
+        return
     body.set_attn_implementation("sdpa" if longest > LONG and getattr(body, "_supports_sdpa", False) else "eager")
 
 

@@ -24,6 +24,7 @@ from whet.engine.capture import cache_folder, identity
 from whet.engine.loop import Job, Loop
 from whet.engine.precision import choose_precision, processes
 from whet.errors import Interrupted, RunError, TrainingError
+from whet.models.given import GivenModule
 from whet.plan.explain import PhaseFacts, explain
 from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
@@ -55,7 +56,7 @@ class Stopwatch:
         return {**self.seconds, "train": round(self.seconds["train"] + earlier, 3), "total": round(whole, 3)}
 
 
-def begin(resolved: Resolved, data: Any, watch: Watch) -> Folder:
+def begin(resolved: Resolved, data: Any, watch: Watch, given: GivenModule | None = None) -> Folder:
     """A new run, from the rows to the result. The folder is removed again if anything fails before training."""
     clock = Stopwatch()
     name = Path(data).stem if isinstance(data, str | Path) else "run"
@@ -67,7 +68,7 @@ def begin(resolved: Resolved, data: Any, watch: Watch) -> Folder:
         for note in dataset.findings.notes:
             watch({"note": note})
         with clock.stage("model"):
-            parts = assemble(resolved, dataset)
+            parts = assemble(resolved, dataset, given=given)
         place = processes()
         place.wait_for_everyone()
         if place.is_main_process:
@@ -85,13 +86,18 @@ def claim(out: str | None, name: str) -> Folder:
     return Folder(Path(broadcast_object_list(path)[0]))
 
 
-def go_on(path: str | Path, watch: Watch) -> Folder:
+def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> Folder:
     """Finish an interrupted run as if it had never been. Raises `RunError` where rows or model have changed."""
     clock = Stopwatch()
     folder = Folder.open(path)
     if folder.finished:
         raise RunError(f"the run in {path} is finished already; use it: whet predict {path} FILE")
     asked = folder.read_json("run.json")
+    if asked["model"]["handed_over"] and given is None:
+        raise RunError(
+            f"this run tunes a {asked['settings']['model']}, handed over in Python; hand it over again: "
+            "whet.resume(run, model=module, tokenizer=tokenizer)"
+        )
     begun_with = {name: asked["machine"][name] for name in ("threads", "precision")}
     settings = Settings.model_validate({**asked["settings"], **begun_with})
     plan = folder.read_plan()
@@ -103,7 +109,7 @@ def go_on(path: str | Path, watch: Watch) -> Folder:
         if fingerprint != asked["data"]["fingerprints"][part]:
             raise RunError(f"the {part} rows have changed since this run was started; start a new one for them")
     with clock.stage("model"):
-        parts = assemble(resolved, dataset, plan)
+        parts = assemble(resolved, dataset, plan, given)
     if parts.source.sha256 != asked["model"]["sha256"]:
         raise RunError(f"the weights of {settings.model} have changed since this run was started; start a new one")
     changed = {key: value for key, value in here(settings).items() if asked["machine"].get(key) != value}
@@ -160,6 +166,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
             },
             "model": {
                 "reference": parts.source.reference,
+                "handed_over": isinstance(parts.source, GivenModule),
                 "sha256": parts.source.sha256,
                 "licence": parts.source.licence,
                 "head": parts.built.head.model_dump(mode="json"),
@@ -168,6 +175,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
                 "weights_new": list(origin.new),
                 "weights_left_over": list(origin.left_over),
             },
+            "anatomy": [{"group": g.name, "kind": g.kind, "parameters": g.size} for g in parts.anatomy.groups],
             "machine": here(settings),
         },
     )

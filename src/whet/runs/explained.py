@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from whet.data.store import TokenStore
 from whet.engine.forward import Forward
 from whet.engine.precision import choose_precision, processes
 from whet.errors import SettingsError
+from whet.models.anatomy import anatomy_of
+from whet.models.cut import find_cut
+from whet.models.given import GivenModule, called, head_of
+from whet.models.heads import outputs_of
 from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
 from whet.runs.assemble import Assembled, assemble
@@ -21,13 +27,21 @@ from whet.runs.execute import read_rows
 from whet.runs.finish import row_counts
 
 
-def explained(data: Any, verb: str, options: dict[str, Any], *, given_as: str, config: str | None) -> Explained:
+def explained(
+    data: Any,
+    verb: str,
+    options: dict[str, Any],
+    *,
+    given_as: str,
+    config: str | None,
+    given: GivenModule | None = None,
+) -> Explained:
     """What a verb would do. Without data, what the model is made of."""
     resolved = resolve(verb, options, given_as=given_as, config=config)
     if data is None and resolved.sources["model"] == "default":
         raise SettingsError("give rows to explain a run, or --model M to see what a model is made of")
     dataset = no_rows() if data is None else read_rows(resolved.settings, data)
-    parts = assemble(resolved, dataset)
+    parts = assemble(resolved, dataset, given=given)
     store, valid = parts.tokens(dataset.train), parts.tokens(dataset.valid)
     forward = Forward(parts.built.model, processes(), "fp32", resolved.settings.token_budget)
     groups = tuple(
@@ -47,6 +61,33 @@ def explained(data: Any, verb: str, options: dict[str, Any], *, given_as: str, c
         rows={} if data is None else row_counts(dataset),
         notes=(*dataset.findings.notes, *(f"left out {n}: {why}" for why, n in dataset.findings.dropped.items())),
         picture=tuple(picture(parts.plan, parts.anatomy, -(-rows // resolved.settings.batch_size))),
+    )
+
+
+def module_explained(given: GivenModule, inputs: Any, resolved: Resolved) -> Explained:
+    """What a module is made of, found with a batch of its inputs, and the plan that the strategy makes of it."""
+    if isinstance(inputs, torch.Tensor):
+        inputs = {next(iter(inspect.signature(given.module.forward).parameters)): inputs}
+    if not isinstance(inputs, Mapping):
+        raise SettingsError("give inputs, a batch for the module: a tensor, or a mapping of its arguments")
+    model, batch = given.copy(), dict(inputs)
+    called(model, batch, given.reference)
+    anatomy = anatomy_of(model, given.reference, batch, outputs_of, head_of(model, batch))
+    plan = resolved.strategy(anatomy, resolved.settings.defaults())
+    groups = tuple(
+        GroupFacts(name=g.name, parameters=g.size, cut=find_cut(model, anatomy, g.name, batch) is not None)
+        for g in anatomy.groups
+    )
+    return Explained(
+        plan=plan,
+        phases=(),
+        settings=resolved.settings.model_dump(mode="json"),
+        sources=resolved.sources,
+        groups=groups,
+        hidden_size=anatomy.hidden_size,
+        rows={},
+        notes=(),
+        picture=tuple(picture(plan, anatomy)),
     )
 
 

@@ -50,7 +50,7 @@ def keep_model(folder: Folder, parts: Assembled) -> None:
     shutil.rmtree(final, ignore_errors=True)
     temporary.mkdir()
     note = note_for(parts.built.head, parts.task.labels, parts.source, parts.max_length)
-    save(parts.built, parts.source, parts.tokenizer, parts.task.labels, temporary, note)
+    save(parts.source, parts.built, parts.tokenizer, parts.task.labels, temporary, note)
     temporary.rename(final)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whet.models.given import GivenModule
 from whet.models.reference import ModelFolder
 from whet.plan.values import NewHead
 
@@ -41,6 +42,22 @@ with torch.no_grad():
 labels = [names[int(best)] for best in logits.argmax(1)]
 """
 
+GIVEN = """\
+import json, torch
+from pathlib import Path
+from safetensors.torch import load_model
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+load_model(module, f"{{folder}}/weights.safetensors")
+names = json.loads(Path(f"{{folder}}/head.json").read_text("utf-8"))["labels"]
+batch = tokenizer(texts, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
+with torch.no_grad():
+    made = module.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+logits = made if isinstance(made, torch.Tensor) else made.logits
+labels = [names[int(best)] for best in logits.argmax(1)]
+"""
+
 
 def usage(head: NewHead, max_length: int) -> str:
     """Python that predicts `labels` of `texts` from `folder` with plain transformers."""
@@ -58,9 +75,16 @@ def _layer(number: int, around: str) -> str:
     return f"    logits = {around.format(product)}"
 
 
-def note_for(head: NewHead, labels: tuple[str, ...], source: ModelFolder, max_length: int) -> str:
+def note_for(head: NewHead, labels: tuple[str, ...], source: ModelFolder | GivenModule, max_length: int) -> str:
     licence = f"\nLicence of the pretrained model: {source.licence}.\n" if source.licence else ""
     shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    if isinstance(source, GivenModule):
+        return (
+            f"# A text classifier: the weights of a {source.reference}, tuned by whet\n\nLabels: {shown}.\n\n"
+            "`weights.safetensors` is its state dict. With whet: `whet.load(RUN, model=module)`, where RUN is the\n"
+            "folder above this one. Without it, given `folder`, the `module` and a list of `texts`:\n\n"
+            f"```python\n{GIVEN.format(max_length=max_length)}```\n"
+        )
     return (
         f"# A text classifier, tuned by whet from {source.reference}\n\n"
         f"Labels: {shown}.\n{licence}\n"

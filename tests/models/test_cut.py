@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from whet.data.check import Rows
 from whet.data.store import TokenStore, tokenize
 from whet.models.anatomy import anatomy_of
-from whet.models.cut import find_cut
+from whet.models.cut import find_cut, states_at
 from whet.models.heads import outputs_of
 from whet.models.load import Built, build, load_tokenizer
 from whet.models.reference import find_model
@@ -214,4 +214,122 @@ def test_a_model_that_looks_back_is_not_cut_where_it_would_differ() -> None:
     assert find_cut(model, anatomy, "block 1", inputs) is None
     assert find_cut(model, anatomy, "block 2", inputs) is None
     assert find_cut(model, anatomy, "head", inputs) is not None
+    assert untouched(model)
+
+
+def pixels(rows: int) -> dict[str, Tensor]:
+    return {"pixels": torch.randn(rows, 3, 6, 6, generator=torch.Generator().manual_seed(rows))}
+
+
+def layers(first: int, last: int) -> nn.Module:
+    return nn.Sequential(nn.Sequential(nn.Conv2d(first, last, 3, padding=1), nn.BatchNorm2d(last)))
+
+
+class Pictures(nn.Module):
+    """Stages with a norm between them, which takes what the first one gives and not what it gets; a further
+    classifier halfway, in training mode only; and a state whose channels lie closest together in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.norm, self.middle = layers(3, 4), nn.BatchNorm2d(4), layers(4, 4)
+        self.aside = nn.Sequential(nn.Conv2d(4, 2, 1), nn.Conv2d(2, 2, 1))
+        self.late, self.head = layers(4, 8), nn.Linear(8, 3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        states = self.middle(self.norm(self.early(pixels)).contiguous(memory_format=torch.channels_last))
+        if self.training:
+            self.aside(states)
+        return self.head(self.late(states).mean((2, 3)))
+
+
+def of_pictures() -> tuple[nn.Module, Anatomy]:
+    torch.manual_seed(0)
+    model = Pictures().eval()
+    anatomy = anatomy_of(model, "toy", pixels(2), outputs_of, ("head.weight", "head.bias"))
+    assert [group.entry for group in anatomy.groups] == ["early", "middle", "late", "head"]
+    return model, anatomy
+
+
+@pytest.mark.parametrize("group", ["block 1", "block 2", "head"])
+def test_layers_between_blocks_are_skipped_with_the_block_that_they_follow(group: str) -> None:
+    model, anatomy = of_pictures()
+    cut = find_cut(model, anatomy, group, pixels(2))
+    assert cut is not None
+    with torch.no_grad():
+        assert torch.equal(cut.above(pixels(3), cut.capture(pixels(3))), outputs_of(model, pixels(3)))
+    assert untouched(model)
+
+
+def test_a_classifier_halfway_that_is_only_called_in_training_does_not_hinder_the_cut() -> None:
+    model, anatomy = of_pictures()
+    assert {parameter.name.split(".")[0] for parameter in anatomy.idle} == {"aside"}
+    cut = find_cut(model, anatomy, "block 2", pixels(2))
+    assert cut is not None
+    with torch.no_grad():
+        state, whole = cut.capture(pixels(2)), outputs_of(model, pixels(2))
+        model.training = True
+        assert torch.equal(cut.above(pixels(2), state), whole)
+    assert untouched(model)
+
+
+def test_a_stored_state_is_put_in_with_the_layout_that_it_had() -> None:
+    model, anatomy = of_pictures()
+    cut = find_cut(model, anatomy, "block 1", pixels(2))
+    assert cut is not None
+    met: list[tuple[int, ...]] = []
+    handle = model.middle[0].register_forward_pre_hook(lambda _, args: met.append(args[0].stride()))
+    with torch.no_grad():
+        outputs_of(model, pixels(3))
+        state = cut.capture(pixels(3)).contiguous()
+        cut.above(pixels(3), state)
+    handle.remove()
+    assert met[0] == met[-1] != state.stride()
+
+
+class InPlace(nn.Module):
+    """A block that adds to the very tensor it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, states: Tensor) -> Tensor:
+        states += self.layer(states)
+        return states
+
+
+def test_states_of_one_pass_are_those_that_arrived_though_blocks_work_in_place() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Sequential(InPlace(), InPlace()), nn.Linear(8, 2))
+    inputs, entries = {"input": torch.randn(4, 3)}, ["1.0", "1.1", "2"]
+    with torch.no_grad():
+        together = states_at(model, entries, inputs)
+        for entry, found in zip(entries, together, strict=True):
+            assert torch.equal(found.state, states_at(model, [entry], inputs)[0].state), entry
+
+
+class Shares(nn.Module):
+    """Its last layer has the weight of block 0, and is defined first: the weight goes by the last layer's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.embed = nn.Linear(8, 8), nn.Embedding(16, 8)
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.blocks[0].weight = self.last.weight
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor, **_: Any) -> Tensor:
+        states = self.embed(input_ids)
+        for block in self.blocks:
+            states = block(states).relu()
+        return self.head(self.last(states).mean(1))
+
+
+def test_a_layer_above_the_cut_is_computed_though_a_block_below_shares_its_weight() -> None:
+    torch.manual_seed(0)
+    model, inputs = Shares(), {"input_ids": torch.tensor([[1, 5, 6, 7], [1, 8, 9, 10]])}
+    anatomy = anatomy_of(model, "toy", inputs, outputs_of, ("head.weight", "head.bias"))
+    assert anatomy.group_of()["last.weight"] == "block 0"
+    for group in ("block 0", "block 1", "block 2", "head"):
+        assert find_cut(model, anatomy, group, inputs) is not None, group
     assert untouched(model)

@@ -207,6 +207,85 @@ def test_stages_stand_in_call_order() -> None:
     assert {p.kind for p in anatomy.parameters if ".norm." in p.name} == {"norm"}
 
 
+class Inverted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Residual(), Residual())
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states + self.layers(states)
+
+
+class Mobile(nn.Module):
+    """MobileNet's form: a stem and unlike blocks in one Sequential, and a classifier that outweighs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.features = nn.Sequential(stem, Inverted(), nn.Sequential(Inverted(), Inverted()), Inverted())
+        self.classifier = nn.Sequential(nn.Linear(4, 4000), nn.ReLU(), nn.Dropout(), nn.Linear(4000, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.classifier(self.features(pixels).flatten(2).mean(2))
+
+
+def test_a_stem_is_no_block_and_a_wide_classifier_hides_none() -> None:
+    model, pixels = Mobile(), {"pixels": torch.ones(2, 3, 8, 8)}
+    anatomy = anatomy_of(model, "toy", pixels, outputs_of, ("classifier.3.weight", "classifier.3.bias"))
+    check_partition(anatomy, model)
+    assert [(group.name, group.entry) for group in anatomy.groups] == [
+        ("embeddings", ""), ("block 0", "features.1"), ("block 1", "features.2"), ("block 2", "features.3"),
+        ("head", "classifier.3"),
+    ]  # fmt: skip
+    groups = names_by_group(anatomy)
+    assert groups["embeddings"] == {f"features.0.{own}" for own in ("0.weight", "0.bias", "1.weight", "1.bias")}
+    assert {"classifier.0.weight", "classifier.0.bias"} <= groups["block 2"]
+
+
+def test_a_head_of_several_layers_is_entered_as_one_module() -> None:
+    model, pixels = Mobile(), {"pixels": torch.ones(2, 3, 8, 8)}
+    new = [f"classifier.{own}" for own, _ in model.classifier.named_parameters()]
+    assert anatomy_of(model, "toy", pixels, outputs_of, new).head.entry == "classifier"
+
+
+class TwoLayers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 500), nn.Linear(500, 4)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.second(self.first(states).relu())
+
+
+class Wide(nn.Module):
+    """A flat Sequential, then a module of two layers that holds nearly all numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolutions = [[nn.Conv2d(width, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)] for width in (3, 4, 4)]
+        self.features = nn.Sequential(*[layer for layers in convolutions for layer in layers])
+        self.wide = TwoLayers()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.wide(self.features(pixels).flatten(1)))
+
+
+def test_wide_layers_above_a_flat_sequence_are_a_block_of_their_own() -> None:
+    model, pixels = Wide(), {"pixels": torch.ones(2, 3, 8, 8)}
+    anatomy = anatomy_of(model, "toy", pixels, outputs_of, ("head.weight", "head.bias"))
+    check_partition(anatomy, model)
+    assert [group.entry for group in anatomy.groups] == ["features.0", "features.3", "features.6", "wide", "head"]
+
+
+def test_tracing_moves_no_statistics_in_training_mode() -> None:
+    model = Mobile().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    anatomy_of(model, "toy", {"pixels": torch.ones(2, 3, 8, 8)}, outputs_of, ("classifier.3.weight",))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+
+
 class Deaf(nn.Module):
     def __init__(self) -> None:
         super().__init__()

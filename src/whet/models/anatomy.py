@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.errors import ModelError
+from whet.models.cut import in_eval_mode
 from whet.plan.anatomy import HEAD, Anatomy, Group, Parameter
 
 Inputs = dict[str, Tensor]
@@ -39,7 +40,7 @@ def anatomy_of(
     if not any(groups):
         raise ModelError(f"{name}: a forward pass reaches none of its parameters")
     last = len(groups) - 1
-    entry = next((o for o in order if any(_below(p.name, o) for p in groups[last])), "")
+    entry = _entry(model, order, {p.name for p in groups[last]})
     names = ["embeddings", *(f"block {number}" for number in range(len(blocks))), HEAD]
     kinds = ["embeddings", *["block"] * len(blocks), "head"]
     modules = [[""], *pieces, [entry]]
@@ -55,15 +56,15 @@ def anatomy_of(
 def _trace(
     model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor]
 ) -> tuple[list[str], set[str]]:
-    """Names of modules in the order of their first call, and the parameters that a gradient reaches. The model is in
-    eval mode, as it was built."""
+    """Names of modules in the order of their first call, and the parameters that a gradient reaches: in eval mode,
+    where nothing is dropped and no statistics move; the mode is put back."""
     order: dict[str, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
         for name, module in model.named_modules()
     ]
     try:
-        with torch.enable_grad():
+        with in_eval_mode(model), torch.enable_grad():
             forward(model, inputs).float().square().sum().backward()
     finally:
         for handle in handles:
@@ -71,6 +72,26 @@ def _trace(
     used = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     model.zero_grad(set_to_none=True)
     return list(order), used
+
+
+def _entry(model: nn.Module, order: list[str], names: set[str]) -> str:
+    """The module that the computation with these parameters starts with: the first that is called of those which use
+    them, or an outer one that holds no others. What an outer one computes before is no part of it."""
+    called = set(order)
+    users = {_nearest(name.rpartition(".")[0], called) for name in names}
+    entry = min(users, key=order.index, default="")
+    while entry and (outer := entry.rpartition(".")[0]) in called and outer:
+        if not {f"{outer}.{own}" for own, _ in model.get_submodule(outer).named_parameters()} <= names:
+            break
+        entry = outer
+    return entry
+
+
+def _nearest(module: str, called: set[str]) -> str:
+    """The module itself if it is called, else the innermost one around it that is."""
+    while module and module not in called:
+        module = module.rpartition(".")[0]
+    return module
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
@@ -102,25 +123,37 @@ def _trunk(model: nn.Module, order: list[str], head: set[str]) -> list[str]:
 
 
 def _children(model: nn.Module, order: list[str], head: set[str]) -> list[list[str]]:
-    """Without a trunk: the children of the innermost module that holds nearly everything, in call order; only those
-    made of several layers where there are such. A flat Sequential is divided into pieces that end in pooling."""
-    name, body = "", _size(model, "") - sum(p.numel() for n, p in model.named_parameters() if n in head)
-    while len(heavy := [c for c in _named_children(model, name) if _size(model, c) >= 0.9 * body]) == 1:
+    """Without a trunk: the children of the innermost module that holds nearly all layers, in call order; only those
+    made of several layers where there are such. What leads up to the first one with parts of several layers is the
+    stem, and no block. A flat Sequential is divided into pieces that end in pooling.
+
+    Layers are counted, not numbers: VGG's last two linear layers hold nine tenths of its numbers.
+    """
+    name, body = "", len(_layers(model, "", head))
+    while len(heavy := [c for c in _named_children(model, name) if len(_layers(model, c, head)) >= 0.9 * body]) == 1:
         if _is_flat(model.get_submodule(heavy[0])):
             break
         name = heavy[0]
     held = {child for child in _named_children(model, name) if _size(model, child)}
     called = [o for o in order if o in held and not any(_below(h, o) for h in head)]
-    layers = {
-        child: [m for m in model.get_submodule(child).modules() if list(m.parameters(recurse=False))]
-        for child in called
-    }
-    several = [child for child in called if len(layers[child]) > 1]
+    chosen = [child for child in called if _is_several(model.get_submodule(child))] or called
+    deep = [any(_is_several(part) for part in model.get_submodule(child).children()) for child in chosen]
     made = []
-    for child in several or called:
-        flat = _is_flat(model.get_submodule(child))
-        made += _pieces(model, _named_children(model, child)) if flat else [[child]]
+    for child in chosen[deep.index(True) if any(deep) else 0 :]:
+        pieces = _pieces(model, _named_children(model, child)) if _is_flat(model.get_submodule(child)) else []
+        made += pieces if len(pieces) > 1 else [[child]]
     return made
+
+
+def _layers(model: nn.Module, name: str, head: set[str]) -> list[str]:
+    """Modules in `name` with parameters of their own that are not the head's."""
+    inside = [own for own, _ in model.get_submodule(name).named_parameters()]
+    return list({n.rpartition(".")[0] for n in (f"{name}.{own}" if name else own for own in inside) if n not in head})
+
+
+def _is_several(module: nn.Module) -> bool:
+    """Made of several layers."""
+    return sum(bool(list(layer.parameters(recurse=False))) for layer in module.modules()) > 1
 
 
 def _named_children(model: nn.Module, name: str) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from whet.models.heads import outputs_of
-from whet.plan.anatomy import Anatomy
+from whet.plan.anatomy import Anatomy, Group
 
 Inputs = dict[str, Tensor]
 
@@ -40,7 +40,8 @@ def states_at(model: nn.Module, entries: Sequence[str], inputs: Inputs) -> list[
 
     def take(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.setdefault(name, Arrived(_state(args, kwargs), perf_counter() - begun))
+            if name not in found:  # a copy: what comes after may work in place
+                found[name] = Arrived(_state(args, kwargs).clone(), perf_counter() - begun)
             if len(found) == len(set(entries)):
                 raise _Reached
 
@@ -61,8 +62,9 @@ def states_at(model: nn.Module, entries: Sequence[str], inputs: Inputs) -> list[
 class Cut:
     """A model divided before the module `entry`. `direct`: the entry's output is the model's.
 
-    `below` are the blocks that are skipped, each with the number of further parts that its output has
-    (None where the output is the state alone).
+    `below` are the modules that are skipped, each with the number of further parts that its output has
+    (None where the output is the state alone). `layout` are the state's dimensions as they lie in memory, the one
+    with the longest strides first: sums of the same numbers in another layout can differ in their last bits.
     """
 
     model: nn.Module
@@ -70,14 +72,16 @@ class Cut:
     entry: str
     below: dict[str, int | None] = field(default_factory=dict)
     direct: bool = False
+    layout: tuple[int, ...] = ()
 
     def capture(self, inputs: Inputs) -> Tensor:
         """The state that arrives at the entry, rows first. The pass ends there."""
         return states_at(self.model, [self.entry], inputs)[0].state
 
     def above(self, inputs: Inputs, state: Tensor) -> Tensor:
-        """The model's outputs from a stored state; what lies below the entry is not computed."""
+        """The model's outputs from a stored state, whatever its layout; what lies below the entry is not computed."""
         module = self.model.get_submodule(self.entry)
+        state = _laid_out(state, self.layout)
         if self.direct:
             made = module(state)
             return made.float()
@@ -127,32 +131,60 @@ def find_cut(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> 
 
 def _tried(model: nn.Module, anatomy: Anatomy, group: str, inputs: Inputs) -> Cut | None:
     names = [g.name for g in anatomy.groups]
-    lower = [m for g in anatomy.groups[: names.index(group)] if g.kind == "block" for m in (g.entry, *g.others)]
+    lower = _modules_of([g for g in anatomy.groups[: names.index(group)] if g.kind == "block"])
     entry = anatomy.group(group).entry
     if not entry or names.index(group) == 0:
         return None
-    whole, shapes = _watched(model, lower, inputs)
+    whole, shapes = _watched(model, lower, entry, inputs)
+    shapes |= dict.fromkeys(_idle(model, anatomy))
     for cut in (Cut(model, group, entry, direct=True), Cut(model, group, entry, shapes)):
         try:
             state = cut.capture(inputs)
-            if len(state) == len(whole) and torch.equal(cut.above(inputs, state), whole):
+            cut.layout = tuple(sorted(range(state.dim()), key=state.stride, reverse=True))
+            if len(state) == len(whole) and torch.equal(cut.above(inputs, state.contiguous()), whole):
                 return cut
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
             continue  # a module that cannot be called this way: the trial's answer is no
     return None
 
 
-def _watched(model: nn.Module, blocks: list[str], inputs: Inputs) -> tuple[Tensor, dict[str, int | None]]:
-    """The model's outputs, and how many further parts each block's output has."""
+def _modules_of(groups: Sequence[Group]) -> list[str]:
+    """The modules that blocks consist of, and those outside them that hold their parameters (a norm that follows)."""
+    own = {module for group in groups for module in (group.entry, *group.others)}
+    holders = {parameter.name.rpartition(".")[0] for group in groups for parameter in group.parameters}
+    return [*own, *(h for h in holders if h and not any(h == m or h.startswith(f"{m}.") for m in own))]
+
+
+def _idle(model: nn.Module, anatomy: Anatomy) -> list[str]:
+    """Modules of idle parameters only, the outermost. If they are called at all it is in training mode, as a second
+    classifier halfway is, and nothing that is used comes of it; but they would not take what is handed on to them."""
+    idle, found = {parameter.name for parameter in anatomy.idle}, list[str]()
+    for name, module in model.named_modules():
+        inside = {f"{name}.{own}" for own, _ in module.named_parameters()}
+        if inside and inside <= idle and not any(name.startswith(f"{outer}.") for outer in found):
+            found.append(name)
+    return found
+
+
+def _watched(model: nn.Module, modules: list[str], entry: str, inputs: Inputs) -> tuple[Tensor, dict[str, int | None]]:
+    """The model's outputs, and how many further parts the output has of each module that is done when the entry
+    is met."""
     shapes: dict[str, int | None] = {}
+    met = False
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, __: Any, made: Any) -> None:
-            shapes[name] = len(made) - 1 if isinstance(made, tuple) else None
+            if not met:
+                shapes[name] = len(made) - 1 if isinstance(made, tuple) else None
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in blocks]
+    def meet(*_: Any) -> None:
+        nonlocal met
+        met = True
+
+    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in modules]
+    handles.append(model.get_submodule(entry).register_forward_pre_hook(meet))
     try:
         return outputs_of(model, inputs), shapes
     finally:
@@ -166,6 +198,12 @@ def _hand_on(more: int | None) -> Any:
         return state if more is None else (state, *([None] * more))
 
     return forward
+
+
+def _laid_out(state: Tensor, layout: tuple[int, ...]) -> Tensor:
+    """The same numbers with the dimensions in this order in memory."""
+    back = sorted(range(len(layout)), key=layout.__getitem__)
+    return state.permute(layout).contiguous().permute(back)
 
 
 def _state(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -191,14 +191,39 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     if shared and "best" in damage:  # both refer to what is damaged: from the start again
         assert first[0] == 1
     else:
-        assert notes == ["checkpoint 000008-0 is damaged; the one before it is used"]
+        assert notes == ["checkpoint 000008-0 is damaged; 000007-0 is used"]
         assert first[0] == 8
 
 
 def test_without_any_whole_checkpoint_a_run_begins_again(stopped: Path, whole: Result, job_of: JobOf) -> None:
     for path in checkpoint.listed(stopped / "checkpoints"):
         truncated(path / "optimizer.safetensors")
+    notes: list[str] = []
+    job = job_of(watch=lambda line: notes.append(line.get("note")), folder=stopped, **OPTIONS)
+    assert_equal(finished(job), whole)
+    ends = [f"checkpoint 00000{step}-0 is damaged; none is left, so the run begins again" for step in (8, 7)]
+    assert [note for note in notes if note] == ends
+
+
+def test_a_damaged_older_checkpoint_is_removed_though_the_newest_is_whole(
+    stopped: Path, whole: Result, job_of: JobOf
+) -> None:
+    _, before = checkpoint.listed(stopped / "checkpoints")
+    (before / "facts.json").unlink()
     assert_equal(finished(job_of(folder=stopped, **OPTIONS)), whole)
+
+
+def test_progress_that_lost_its_end_keeps_its_whole_lines(stopped: Path, job_of: JobOf) -> None:
+    """A disk that was full, or a copy that was cut short: never bytes that are no line."""
+    file = stopped / "progress.jsonl"
+    first = file.read_bytes().splitlines(keepends=True)[0]
+    os.truncate(file, len(first) + 10)
+    notes: list[str] = []
+    finished(job_of(watch=lambda line: notes.append(line.get("note")), folder=stopped, **OPTIONS))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    steps = [line["step"] for line in lines if line["split"] == "train"]
+    assert steps[:2] == [1, 9]
+    assert "progress.jsonl has lost its end; what is left of it is kept" in notes
 
 
 def test_what_a_killed_process_left_half_written_is_no_checkpoint(stopped: Path, whole: Result, job_of: JobOf) -> None:

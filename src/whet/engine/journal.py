@@ -22,8 +22,18 @@ class Journal:
         if writes:
             path.touch()
             self.file = path.open("r+b")
-            self.file.truncate(length)
-            self.file.seek(length)
+            self.file.seek(self.whole_lines(length))
+            self.file.truncate()
+
+    def whole_lines(self, length: int) -> int:
+        """Where writing goes on: after `length` bytes, or, where the file has been cut short, after its last whole
+        line."""
+        assert self.file is not None
+        found = self.file.read(length)
+        if len(found) == length:
+            return length
+        self.watch({"note": f"{self.path.name} has lost its end; what is left of it is kept"})
+        return found.rfind(b"\n") + 1
 
     def write(self, line: dict[str, Any], **shown: Any) -> None:
         """Write a line; `shown` goes to the watcher with it, not into the file."""

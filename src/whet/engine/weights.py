@@ -33,16 +33,23 @@ class Weights:
         """Take up the latest checkpoint that is whole; damaged ones are named and removed. Returns the position and
         the optimizer's state, both fresh where there is no checkpoint."""
         found = checkpoint.listed(self.folder)
+        whole = [path for path in found if self.usable(path)]
         self.place.wait_for_everyone()  # so that all have seen the same before the main process removes anything
         for path in found:
-            if checkpoint.whole(path) and all(checkpoint.whole(self.folder / name) for name in bests_of(path)):
-                self.take(checkpoint.tensors(path, "moved"))
-                return Position.model_validate(checkpoint.facts(path)), checkpoint.tensors(path, "optimizer")
-            note(f"checkpoint {path.name} is damaged; the one before it is used")
-            if self.place.is_main_process:
-                shutil.rmtree(path)
-            self.place.wait_for_everyone()
-        return Position(), {}
+            if path not in whole:
+                used = next((f"{one.name} is used" for one in whole), "none is left, so the run begins again")
+                note(f"checkpoint {path.name} is damaged; {used}")
+                if self.place.is_main_process:
+                    shutil.rmtree(path)
+        self.place.wait_for_everyone()
+        if not whole:
+            return Position(), {}
+        self.take(checkpoint.tensors(whole[0], "moved"))
+        return Position.model_validate(checkpoint.facts(whole[0])), checkpoint.tensors(whole[0], "optimizer")
+
+    def usable(self, path: Path) -> bool:
+        """Is a checkpoint whole, and are the best weights that it refers to?"""
+        return checkpoint.whole(path) and all(checkpoint.whole(self.folder / name) for name in bests_of(path))
 
     def open(self, names: frozenset[str]) -> dict[str, nn.Parameter]:
         """Let these parameters move and no others; returns them by name."""

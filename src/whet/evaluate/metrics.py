@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,22 @@ def classification(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, fl
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     predicted = probabilities.argmax(1)
+    with warnings.catch_warnings():
+        # Of rows and predictions that are all of one label, scikit-learn says so; MCC is 0 then, which says it too.
+        warnings.filterwarnings("ignore", "A single label was found")
+        mcc = float(matthews_corrcoef(truth, predicted))
     return {
         "accuracy": float(accuracy_score(truth, predicted)),
         "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-        "mcc": float(matthews_corrcoef(truth, predicted)),
+        "mcc": mcc,
         "log_loss": log_loss(truth, probabilities),
     }
+
+
+def better(truth: np.ndarray, probabilities: np.ndarray, metric: str) -> float:
+    """A metric of `classification`, turned so that higher is better."""
+    score = classification(truth, probabilities)[metric]
+    return -score if metric == "log_loss" else score
 
 
 def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:

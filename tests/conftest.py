@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tiny import MESSAGES, make_tokenizer, rows_of_messages
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Models as tiny as these are slower on two threads than on one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MESSAGES = Path(__file__).parent.parent / "examples" / "messages.csv"
 LABELS = ("card_problem", "loan_request", "order_status")
 
 
@@ -23,33 +23,6 @@ LABELS = ("card_problem", "loan_request", "order_status")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What tests keep for other runs does not go to the person's own cache; processes that they start inherit this."""
     os.environ["WHET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-def rows_of_messages() -> list[dict[str, str]]:
-    with MESSAGES.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
-def make_tokenizer(special: dict[str, str], template: str | None) -> Any:
-    """A word-level tokenizer of the 700 commonest words of the example, after its special tokens and "of"."""
-    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    split = pre_tokenizers.BertPreTokenizer()
-    counts = Counter(word for row in rows_of_messages() for word, _ in split.pre_tokenize_str(row["text"].lower()))
-    common = sorted(counts, key=lambda word: (-counts[word], word))[:700]
-    unknown = special.get("unk_token", "the")
-    # A decoder's end token comes last, as in GPT-2: id 0 is a word like any other.
-    order = [*special.values(), *common] if template else [*common, *special.values()]
-    vocabulary = {word: number for number, word in enumerate(order)}
-    inner = Tokenizer(WordLevel(vocabulary, unk_token=unknown))
-    inner.normalizer = normalizers.Lowercase()
-    inner.pre_tokenizer = split
-    if template:
-        ends = [(special[name], vocabulary[special[name]]) for name in ("cls_token", "sep_token")]
-        inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=ends)
-    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=96, **special)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import whet
-from conftest import make_tokenizer
+from tiny import make_tokenizer
 from whet.config import resolve
 from whet.errors import Interrupted, ModelError, RunError, SelectionError, SettingsError
 from whet.runs.execute import begin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import textwrap
 import time
 from typing import Any
 
@@ -34,6 +35,8 @@ class Screen:
             self.say(f"note: {line['note']}")
         elif self.quiet:
             return
+        elif "baselines" in line:
+            self.before(line["baselines"])
         elif "ready" in line:
             self.ready(line["ready"], line["truncated"])
         elif line["split"] == "train":
@@ -50,6 +53,11 @@ class Screen:
         self.say(f"tokens   {cut} at {truncated['max_length']} tokens")
         for number, phase in enumerate(phases, start=1):
             self.say(f"phase {number}  {describe(phase)}")
+
+    def before(self, scores: dict[str, float | str]) -> None:
+        """What simple methods reach on the validation rows."""
+        shown = [f"{name} {score if isinstance(score, str) else f'{score:.4f}'}" for name, score in scores.items()]
+        self.say(f"before   on validation: {', '.join(shown)}")
 
     def step(self, line: dict[str, Any]) -> None:
         left = (line["of"] - line["in_phase"]) * line["seconds"] / max(line["step"], 1)
@@ -102,37 +110,84 @@ def count(number: int) -> str:
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC", "log_loss": "log-loss"}
 
 
+MOST_LINES = 25
+
+
 def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
-    """The result of a run as a table of text, at most 80 columns wide."""
+    """The result of a run as text: the verdict, scores with intervals, what they are held against, what was kept and
+    where. At most 25 lines, at most 80 columns wide but for paths and reasons; the report has the rest."""
+    verdict, kept, seconds, out = metrics["verdict"], metrics["kept"], metrics["seconds"], metrics["out"]
+    held = [*baselines_table(metrics["baselines"]).splitlines(), ""] if metrics["baselines"] else []
+    top = [*wrapped(verdict["headline"]), "", *scores_with_intervals(metrics).splitlines(), "", *held]
+    end = [
+        f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
+        *left_out(metrics["dropped"]),
+        f"time     {seconds['train']:.1f} s training, {seconds['total']:.1f} s in all, "
+        f"{metrics['peak_memory_mb']:.0f} MB",
+        f"report   {out}/report.html",
+        f"use it   whet predict {out} FILE",
+    ]
+    more: list[str] = []
+    findings = [wrapped(finding["text"], "note     ") for finding in verdict["findings"]]
+    for piece in (*findings[:3], weak_labels(metrics), captured(asked.get("captures", []))):
+        if len(top) + len(end) + len(more) + len(piece) <= MOST_LINES:
+            more += piece
+    return "\n".join([*top, *more, *end])
+
+
+def left_out(dropped: dict[str, int]) -> list[str]:
+    """Rows left out by reason; many reasons share a line."""
+    lines = [f"left out {count} {'row' if count == 1 else 'rows'}: {reason}" for reason, count in dropped.items()]
+    if len(lines) <= 3:
+        return lines
+    return [*lines[:2], f"left out {sum(list(dropped.values())[2:])} rows more for {len(lines) - 2} other reasons"]
+
+
+def wrapped(text: str, label: str = "") -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=label, subsequent_indent=" " * len(label))
+
+
+def scores_with_intervals(metrics: dict[str, Any]) -> str:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column(f"validation ({metrics['rows']['valid']} rows)", justify="right")
     table.add_column(f"test ({metrics['rows']['test']} rows)", justify="right")
+    table.add_column("95 % interval", justify="right")
+    seeds = metrics["seeds"]
+    if seeds:
+        table.add_column(f"{len(seeds['runs'])} seeds", justify="right")
     for name, shown in NAMES.items():
         cells = [f"{metrics[part][name]:.4f}" if metrics[part] else "-" for part in ("valid", "test")]
+        found = metrics["intervals"]["test"].get(name)
+        cells.append(f"{found['low']:.3f} to {found['high']:.3f}{'*' if found['warning'] else ' '}" if found else "-")
+        if seeds and seeds["spread"]:
+            own = seeds["spread"][name]
+            cells.append(f"{own['mean']:.4f} ± {own['deviation']:.4f}")
         table.add_row(shown, *cells)
-    kept = metrics["kept"]
-    lines = [
-        f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
-        f"ended    {metrics['phases'][-1]['why']}",
-    ]
-    lines += [
-        f"left out {count} {'row' if count == 1 else 'rows'}: {reason}" for reason, count in metrics["dropped"].items()
-    ]
-    if metrics["overfitting_since"] is not None:
-        lines.append(
-            f"overfit  since step {metrics['overfitting_since']}: validation loss rose while training loss fell"
+    star = any(one["warning"] for one in metrics["intervals"]["test"].values())
+    return render(table) + ("\n* too narrow: see the report" if star else "")
+
+
+def baselines_table(baselines: list[dict[str, Any]]) -> str:
+    """What the run is held against: scores in its metric, and by how much the run is better."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    metric = next((one["comparison"]["metric"] for one in baselines if "comparison" in one), "accuracy")
+    table.add_column("held against")
+    for name in (NAMES[metric], "difference", "95 % interval", "p"):
+        table.add_column(name, justify="right")
+    for one in baselines:
+        short = one["title"].partition(" + ")[0]
+        if "absent" in one:
+            table.add_row(short, "none", "", "", "")
+            continue
+        own = one["comparison"]
+        interval = f"{own['low']:+.3f} to {own['high']:+.3f}"
+        p = f"{own['p_value']:.3f}" if own["p_value"] >= 0.001 else "< 0.001"
+        table.add_row(
+            short + ("*" if one["cuts"] else ""), f"{one['test'][metric]:.4f}", f"{own['difference']:+.4f}", interval, p
         )
-    lines += weak_labels(metrics)
-    lines += captured(asked.get("captures", []))
-    seconds = metrics["seconds"]
-    out, memory = metrics["out"], metrics["peak_memory_mb"]
-    lines += [
-        f"time     {seconds['train']:.1f} s training, {seconds['total']:.1f} s in all, {memory:.0f} MB",
-        f"model    {out}/model",
-        f"use it   whet predict {out} FILE",
-    ]
-    return render(table) + "\n" + "\n".join(lines)
+    cuts = [f"{one['title'].partition(' + ')[0]}: {', '.join(one['cuts'])}" for one in baselines if one.get("cuts")]
+    return "\n".join([render(table), *(wrapped(f"* {'; '.join(cuts)}") if cuts else ())])
 
 
 def captured(facts: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,134 @@
+"""What a run was made of: data, settings, machine, time; and how its model is used."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from whet.report.run_files import RunFiles
+
+FILES = ("model", "strategy", "plan", "valid", "test", "cache", "out")
+"""Options that may hold a path of the machine that the run was made on. A report is made to be sent: it names only the
+end of such a path."""
+
+
+def settings(run: RunFiles) -> list[tuple[str, str, str]]:
+    """(option, value, where it came from); those that someone chose come first."""
+    asked, sources = run.asked["settings"], run.asked.get("sources") or {}
+    rows = [(name, shown(name, value), end_of(sources.get(name, ""))) for name, value in asked.items()]
+    return sorted(rows, key=lambda row: row[2] == "default")
+
+
+def shown(name: str, value: Any) -> str:
+    if value is None:
+        return "settled by strategy or model"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return end_of(str(value)) if name in FILES else str(value)
+
+
+def end_of(path: str) -> str:
+    """The last part of an absolute path; anything else as it is. The word before a path stays: `file /a/b.yaml` is a
+    source, `of /a/b.yaml` a strategy."""
+    word, space, rest = path.partition(" ")
+    if word in ("file", "of") and rest:
+        return f"{word}{space}{end_of(rest)}"
+    absolute = path.startswith("/") or re.match(r"[A-Za-z]:[\\/]", path)
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] if absolute else path
+
+
+def data(run: RunFiles) -> dict[str, Any]:
+    found = run.asked["data"]
+    return {
+        "source": end_of(str(found["source"])),
+        "rows": run.metrics.get("rows") or found["rows"],
+        "labels": len(found["labels"]),
+        "notes": found.get("notes") or [],
+        "dropped": run.metrics.get("dropped") or found.get("dropped") or {},
+        "truncated": run.metrics.get("truncated") or {},
+        "fingerprints": found.get("fingerprints") or {},
+    }
+
+
+MACHINE = {
+    "processor": "Processor",
+    "instructions": "Instruction set",
+    "device": "Device",
+    "precision": "Precision of training",
+    "threads": "Threads",
+    "processes": "Processes",
+}
+
+
+def machine(run: RunFiles) -> list[tuple[str, str]]:
+    """The machine and the versions, in words."""
+    found = run.asked.get("machine") or {}
+    rows = [(name, str(found[key])) for key, name in MACHINE.items() if key in found]
+    rows += [(key, str(value)) for key, value in found.items() if key not in MACHINE]
+    return [("whet", str(run.asked.get("whet", "unknown"))), *rows]
+
+
+def model(run: RunFiles) -> list[tuple[str, str]]:
+    found = run.asked.get("model") or {}
+    rows = [("Pretrained model", end_of(str(found.get("reference") or run.asked["settings"].get("model"))))]
+    names = {"licence": "Licence", "max_length": "Longest text, in tokens", "weights_loaded": "Tensors loaded"}
+    rows += [(name, str(found[key])) for key, name in names.items() if found.get(key) is not None]
+    if found.get("weights_new"):
+        rows.append(("New tensors", str(len(found["weights_new"]))))
+    if found.get("weights_left_over"):
+        rows.append(("Tensors of the file left over", str(len(found["weights_left_over"]))))
+    if found.get("sha256"):
+        rows.append(("SHA-256 of the weights", str(found["sha256"])))
+    return rows
+
+
+def seconds(run: RunFiles) -> list[tuple[str, float, float]]:
+    """(stage, seconds, share of the total), in the order in which they ran."""
+    found = run.metrics.get("seconds") or {}
+    total = found.get("total") or sum(found.values()) or 1
+    return [(stage, value, value / total) for stage, value in found.items() if stage != "total"]
+
+
+def captured(run: RunFiles) -> list[dict[str, Any]]:
+    """Phases whose frozen layers were computed once, with what that saved."""
+    return [fact for fact in run.asked.get("captures") or [] if "saved_seconds" in fact]
+
+
+def finished(run: RunFiles) -> str:
+    """The day on which the run ended, e.g. 2026-01-31; "" where events.jsonl does not say."""
+    ends = [event["time"] for event in run.events if event.get("event") == "finished"]
+    return str(ends[-1])[:10] if ends else ""
+
+
+def handed_over(run: RunFiles) -> bool:
+    """Whether the model was a torch module of the person's own, whose class whet does not have."""
+    return bool((run.asked.get("model") or {}).get("handed_over"))
+
+
+def command(run: RunFiles) -> str:
+    """Shell lines that label two texts, to be run where the run folder lies."""
+    column = run.asked["settings"].get("text") or "text"
+    quoted = column if re.fullmatch(r"[\w ]+", column) else '"' + column.replace('"', '""') + '"'
+    lines = shlex.quote(f"{quoted}\na first text\nand another one\n")
+    return f"printf %s {lines} > new.csv\nwhet predict {shlex.quote(run.name)} new.csv"
+
+
+def with_whet(run: RunFiles) -> str:
+    return (
+        "import whet\n\n"
+        f"run = whet.load({run.name!r}{', model=module' if handed_over(run) else ''})\n"
+        'texts = ["a first text", "and another one"]\n'
+        "print(run.predict(texts))\n"
+        "print(run.probabilities(texts).round(2))"
+    )
+
+
+def without_whet(run: RunFiles) -> str:
+    """The lines of model/README.md with their inputs given and their result printed; "" where it has none."""
+    code = re.search(r"^```python\n(.*?)^```", run.note, re.DOTALL | re.MULTILINE)
+    if code is None:
+        return ""
+    folder = str(Path(run.name, "model").as_posix())
+    return f'folder, texts = {folder!r}, ["a first text", "and another one"]\n\n{code[1]}print(labels)'

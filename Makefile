@@ -17,7 +17,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check bench bench-cut bench-strategies help clean FORCE
+.PHONY: demo test test-all test-vision check bench bench-cut bench-strategies bench-verdicts bench-intervals help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -40,14 +40,21 @@ check: $(DEV) ## Check format, lint and types; changes nothing
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m mypy
 
-bench: $(RUNTIME) ## Measure quality against other libraries; name theirs with PEERS_PYTHON=
+bench: $(RUNTIME) ## Measure quality and baselines; name the other libraries with PEERS_PYTHON=
 	@$(VENV_PYTHON) benchmarks/quality.py --peers-python "$(PEERS_PYTHON)" $(ARGS)
+	@$(VENV_PYTHON) benchmarks/baselines.py
 
 bench-cut: $(RUNTIME) ## Measure what computing frozen layers once saves
 	@$(VENV_PYTHON) benchmarks/cut.py $(ARGS)
 
 bench-strategies: $(RUNTIME) ## Measure every strategy: score, cost, forgetting; goes on where it was stopped
 	@$(VENV_PYTHON) benchmarks/strategies.py $(ARGS)
+
+bench-verdicts: $(RUNTIME) ## Show what is said of real sets, of labels at random and of uneven ones
+	@$(VENV_PYTHON) benchmarks/verdicts.py $(ARGS)
+
+bench-intervals: $(RUNTIME) ## Measure by simulation whether intervals cover and tests keep their level
+	@$(VENV_PYTHON) benchmarks/coverage.py $(ARGS)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile

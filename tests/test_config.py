@@ -45,6 +45,11 @@ WRONG: dict[str, Any] = {
     "head": "mlp(0)",
     "pooling": "meen",
     "cut": "maybe",
+    "baselines": "maybe",
+    "calibrate": "perhaps",
+    "seeds": "0",
+    "split_seed": "-1",
+    "tensorboard": "maybe",
 }
 ANY_TEXT = {
     "model": "a folder, a package or hub:owner/name: whether it is there is found when it is loaded",
@@ -280,6 +285,8 @@ def test_wrong_options_of_a_file_and_a_call_come_in_one_message(tmp_path: Path) 
     ("content", "says"),
     [
         ("a: b: c", "is not YAML"),
+        ("epochs: 2\nepochs: 5", "is not YAML: epochs is given twice"),
+        ("batch_size: 8\nbatch-size: 32", "gives batch_size twice"),
         ("\tlearning_rate: 1", "is not YAML"),
         ("- learning_rate", "must hold lines like 'learning_rate: 1e-4'"),
         ("learning_rate", "must hold lines like 'learning_rate: 1e-4'"),

@@ -31,7 +31,19 @@ LEVELS = (
     "cli",
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names.split()}
-HEAVY = {"torch", "transformers", "numpy", "sklearn", "scipy", "accelerate", "pyarrow", "pandas", "safetensors"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "sklearn",
+    "scipy",
+    "accelerate",
+    "pyarrow",
+    "pandas",
+    "safetensors",
+    "jinja2",
+    "matplotlib",
+}
 
 
 def part_of(path: Path) -> str:

@@ -140,10 +140,10 @@ def run_verb(
         locate(data)
         screen = Screen(quiet=quiet)
         screen.say(f"{verb.replace('_', '-')}  {data} with {resolved.settings.model}, strategy {resolved.strategy}")
-        from whet.runs.execute import begin
+        from whet.runs.seeds import begin_all
 
         try:
-            folder = begin(resolved, data, screen)
+            folder = begin_all(resolved, data, screen)
         finally:
             screen.close()
         show_run(folder.path, as_json)
@@ -157,11 +157,11 @@ def resume(run: RunPath, as_json: Json = False, quiet: Quiet = False, debug: Deb
 
         Folder.open(run)
         from whet.report.terminal import Screen
-        from whet.runs.execute import go_on
+        from whet.runs.seeds import go_on_all
 
         screen = Screen(quiet=quiet)
         try:
-            folder = go_on(run, screen)
+            folder = go_on_all(run, screen)
         finally:
             screen.close()
         show_run(folder.path, as_json)
@@ -216,6 +216,34 @@ def explain(
         else:
             comments = "\n".join(f"# {line}".rstrip() for line in explanation(found).splitlines())
             print(f"{comments}\n\n{plan_text(found.plan)}", end="")
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN [RUN ...]", help="run folders, as whet printed them", show_default=False)
+    ],
+    out: Annotated[
+        str | None, typer.Option(help="where to write it; report.html in the run when not given", metavar="FILE")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the report of a finished run, or one that sets several runs side by side."""
+    with errors_as_text(debug):
+        from pathlib import Path
+
+        from whet.runs.folder import Folder
+
+        folders = [Folder.open(run) for run in runs]
+        for folder in folders:
+            folder.metrics()
+        from whet.report.html import write_report
+        from whet.report.side_by_side import write_comparison
+
+        if len(folders) == 1:
+            print(write_report(folders[0].path, None if out is None else Path(out)))
+        else:
+            print(write_comparison([folder.path for folder in folders], Path(out or "comparison.html")))
 
 
 @app.command("eval")

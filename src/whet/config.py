@@ -6,6 +6,7 @@ refused together, each with what would be right.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -157,6 +158,17 @@ class Settings(BaseModel):
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
     )
     cut: bool = option(True, "yes or no", "compute what lies below the lowest moving layer once, not in every step")
+    baselines: bool = option(True, "yes or no", "hold the result against what simple methods reach on the same rows")
+    calibrate: bool = option(
+        False, "yes or no", "divide the outputs by a temperature fitted on validation, for probabilities that hold"
+    )
+    seeds: int = option(
+        1, "a whole number, 1 or more", "repeat the run with the next seeds, to show their spread", ge=1
+    )
+    split_seed: int | None = option(
+        None, "a whole number from 0 to 2147483647", "seed of the split alone; --seed when not given", ge=0, lt=2**31
+    )
+    tensorboard: bool = option(False, "yes or no", "also write progress for TensorBoard, into the run folder")
     cache: str | None = option(
         None, "a folder, or off", "where computed states are kept for other runs; ~/.cache/whet when not given"
     )
@@ -298,7 +310,7 @@ def _read_config(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Once)
     except OSError as error:
         raise PathError(f"cannot read the config file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -308,4 +320,20 @@ def _read_config(path: str | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"the config file {path} must hold lines like 'learning_rate: 1e-4'")
     # YAML 1.1 reads 1e-4 as a text; Settings turns it into a number like any flag.
-    return {str(name).replace("-", "_"): value for name, value in content.items()}
+    named = [(str(name).replace("-", "_"), value) for name, value in content.items()]
+    twice = next((name for name, count in Counter(name for name, _ in named).items() if count > 1), None)
+    if twice:
+        raise SettingsError(f"the config file {path} gives {twice} twice; keep one of them")
+    return dict(named)
+
+
+class Once(yaml.SafeLoader):
+    """Reads YAML and refuses a key that stands in a mapping twice, of which YAML itself would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)

@@ -54,7 +54,8 @@ def test_a_person_sees_a_table_and_what_to_do_next(command: Any, here: Path, tin
     assert ended.err == ""
     assert all(len(line) <= 80 or line.startswith(("note", "left out")) for line in out.splitlines())
     assert "validation (9 rows)  test (9 rows)" in out
-    assert "model    run/model" in out
+    assert "report   run/report.html" in out
+    assert len(out.splitlines()) <= 25
     assert "use it   whet predict run FILE" in out
     for note in (
         "left out 1 row: empty text",

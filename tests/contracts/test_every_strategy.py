@@ -168,10 +168,10 @@ def test_cut_and_uncut_are_equal_up_to_rounding(name: str, family: str, make: Ca
 
 def test_a_top_down_plan_is_fed_by_one_pass(make: Callable[..., Job]) -> None:
     ran = run(make("lift", "bert"))
-    assert [fact["from"] for fact in ran.outcome.captures] == ["this pass"] + ["an earlier phase"] * 4
+    assert [fact["from"] for fact in ran.outcome.captures] == ["this pass"] + ["an earlier pass"] * 4
 
 
 def test_a_bottom_up_plan_computes_again_what_has_moved(make: Callable[..., Job]) -> None:
     ran = run(make("lift(order='bottom-up')", "bert"))
     assert [fact["before"] for fact in ran.outcome.captures] == ["head", "block 0", "block 1", "block 2", "block 3"]
-    assert [fact["from"] for fact in ran.outcome.captures] == ["this pass", "an earlier phase"] + ["this pass"] * 3
+    assert [fact["from"] for fact in ran.outcome.captures] == ["this pass", "an earlier pass"] + ["this pass"] * 3

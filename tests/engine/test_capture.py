@@ -122,7 +122,7 @@ def test_nothing_is_left_of_what_did_not_fit_in_memory(job_of: JobOf) -> None:
     loop = Loop(small)
     loop.captures.budget = 0
     outcome = loop.run()
-    assert all(fact["from"] in ("this pass", "an earlier phase") for fact in outcome.captures)
+    assert all(fact["from"] in ("this pass", "an earlier pass") for fact in outcome.captures)
     weights = {name: value.detach().clone() for name, value in small.built.model.named_parameters()}
     assert same(weights, usual[0])
     assert [path.name for path in small.folder.iterdir() if path.is_dir()] == ["checkpoints"]
@@ -132,10 +132,10 @@ def test_one_pass_feeds_all_phases_that_need_no_later_one(job_of: JobOf) -> None
     """Top-down the states of every phase are pristine: the pretrained model is run once over the rows."""
     facts = trained(job_of(strategy="lift", steps=2))[2]
     assert [fact["before"] for fact in facts] == ["head", "block 3", "block 2", "block 1", "block 0"]
-    assert [fact["from"] for fact in facts] == ["this pass", *["an earlier phase"] * 4]
+    assert [fact["from"] for fact in facts] == ["this pass", *["an earlier pass"] * 4]
     facts = trained(job_of(strategy="lift(order='bottom-up')", steps=2))[2]
     assert [fact["before"] for fact in facts] == ["head", "block 0", "block 1", "block 2", "block 3"]
-    assert [fact["from"] for fact in facts] == ["this pass", "an earlier phase", *["this pass"] * 3]
+    assert [fact["from"] for fact in facts] == ["this pass", "an earlier pass", *["this pass"] * 3]
 
 
 def test_a_cut_run_is_the_uncut_one_up_to_rounding(job_of: JobOf, tmp_path: Path) -> None:

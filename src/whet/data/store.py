@@ -51,6 +51,13 @@ class TokenStore:
         """The ids that occur, padding included, in ascending order."""
         return np.unique(np.append(self.ids, self.pad))
 
+    def take(self, rows: np.ndarray) -> TokenStore:
+        """A store of some rows."""
+        parts = [self.ids[self.starts[row] : self.starts[row + 1]] for row in rows]
+        starts = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        ids = np.concatenate(parts) if parts else self.ids[:0]
+        return TokenStore(ids, starts, self.pad, self.max_length, 0, 0)
+
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, rows x width, padded on the right to the next multiple of 8."""
         lengths = self.lengths[rows]

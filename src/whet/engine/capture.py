@@ -59,6 +59,17 @@ class States:
         made[real] = self.flat[torch.from_numpy(self.starts[rows][:, None] + places[None, :])[real]]
         return made.to(device)
 
+    def vectors(self) -> np.ndarray:
+        """One vector per row, fp32, rows x hidden: the state itself, or the mean of a row's states."""
+        rows = len(self.starts) - 1
+        if not self.sequence:
+            flat = self.flat.float()
+            return (flat if flat.dim() == 2 else flat.flatten(2).mean(2)).numpy()
+        made = torch.empty(rows, self.flat.shape[-1])
+        for row in range(rows):
+            made[row] = self.flat[self.starts[row] : self.starts[row + 1]].float().mean(0)
+        return made.numpy()
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -89,7 +100,7 @@ class Captures:
         All wanted cuts that are neither kept nor cached come from one pass over the rows.
         """
         first, begun = wanted[0], time.monotonic()
-        group, origin = first.cut.group, "an earlier phase"
+        group, origin = first.cut.group, "an earlier pass"
         if any((group, id(store)) not in self.kept for store in stores):
             origin = "the cache"
             missing = [w for w in wanted if not self._all_cached(w, stores, run)]
@@ -112,7 +123,7 @@ class Captures:
     def _allocate(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Room for states: memory while the budget lasts, then a mapped file in the run folder."""
         size = int(np.prod(shape)) * dtype.itemsize
-        if sum(states.bytes for states in self.kept.values()) + size <= self.budget:
+        if self._fits(size):
             return torch.empty(shape, dtype=dtype)
         self.spill.mkdir(exist_ok=True)
         path = self.spill / f"{name.replace(' ', '-')}-{os.getpid()}-{len(list(self.spill.iterdir()))}.states"
@@ -138,17 +149,30 @@ class Captures:
             return False
         try:
             facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            with path.open("rb") as handle:
-                whole = hashlib.file_digest(handle, "sha256").hexdigest() == facts["sha256"]
-        except (OSError, ValueError, KeyError):
-            whole = False
+            flat = self._read(path, tuple(facts["shape"]), getattr(torch, facts["dtype"]))
+            raw = memoryview(bytes_of(flat))
+            whole = path.stat().st_size == raw.nbytes and hashlib.sha256(raw).hexdigest() == facts["sha256"]
+        except (OSError, ValueError, KeyError, RuntimeError):
+            return False
         if not whole:
             return False
-        dtype, count = getattr(torch, facts["dtype"]), int(np.prod(facts["shape"]))
-        flat = torch.from_file(str(path), shared=False, size=count, dtype=dtype).view(facts["shape"])
         self.kept[w.cut.group, id(store)] = States(flat, store.starts, facts["sequence"], facts["seconds"])
         os.utime(path)
         return True
+
+    def _read(self, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """What a file holds: in memory while the budget lasts, else mapped. Read into memory it is faster to draw
+        rows from, where the system takes mapped pages back."""
+        size = int(np.prod(shape))
+        if not self._fits(size * dtype.itemsize):
+            return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
+        flat = torch.empty(shape, dtype=dtype)
+        with path.open("rb") as handle:
+            handle.readinto(memoryview(bytes_of(flat)))
+        return flat
+
+    def _fits(self, size: int) -> bool:
+        return sum(states.bytes for states in self.kept.values()) + size <= self.budget
 
     def _keep_for_others(self, w: Wanted, store: TokenStore, run: Pass) -> None:
         path, states = self._path(w, store, run), self.kept[w.cut.group, id(store)]
@@ -159,7 +183,7 @@ class Captures:
             "dtype": str(states.flat.dtype).removeprefix("torch."),
         }
         temporary = path.with_suffix(f".{os.getpid()}")
-        raw = states.flat.contiguous().view(torch.uint8).numpy()
+        raw = bytes_of(states.flat)
         try:
             raw.tofile(temporary)
             checkpoint.flush(temporary)
@@ -206,6 +230,11 @@ class Pass:
             return allocate(cut.group, (len(store), *state.shape[1:]), torch.float32)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         return allocate(cut.group, (int(store.starts[-1]), *state.shape[2:]), dtype)
+
+
+def bytes_of(flat: Tensor) -> Any:
+    """The memory of a tensor as an array of bytes."""
+    return flat.contiguous().view(-1).view(torch.uint8).numpy()
 
 
 def of_tokens(state: Tensor, store: TokenStore) -> bool:

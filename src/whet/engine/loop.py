@@ -22,8 +22,9 @@ from accelerate.utils import reduce
 from torch import Tensor
 
 from whet.config import Settings
+from whet.data.store import TokenStore
 from whet.engine.batches import batch_rows
-from whet.engine.capture import Captures, Wanted
+from whet.engine.capture import Captures, States, Wanted
 from whet.engine.forward import Boundary, Forward, set_modes
 from whet.engine.gradient import Gradient, Part, check_reached, forget
 from whet.engine.interrupt import Asked, interruptions
@@ -89,6 +90,19 @@ class Loop:
         self.captures = Captures(job.cache, job.folder / "states", free_memory() // 4)
         self.facts: list[dict[str, Any]] = []
         self.batches: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def before_head(self, store: TokenStore) -> States | None:
+        """What arrives at the head for the rows of `store`, from the weights that the run starts with; None where the
+        model cannot be cut there. For rows of this job, the same pass keeps what the first phase will need."""
+        own = store is self.job.train.store or store is self.job.valid.store
+        needed = boundaries(self.plan, self.anatomy, 0, frozenset()) if own and self.settings.cut else {}
+        groups = dict.fromkeys((self.anatomy.head.name, *needed))
+        cuts = [self.forward.find_cut(group, self.anatomy, self.job.train.store) for group in groups]
+        if cuts[0] is None:
+            return None
+        wanted = [Wanted(cut, self.job.identity) for cut in cuts if cut]
+        found, _ = self.captures.provide(wanted, [store], self.forward.passes)
+        return found[id(store)]
 
     def run(self) -> Outcome:
         """Train from where the run folder stands to the end of the plan."""

@@ -116,7 +116,8 @@ FULL, PROBE = full(), probe()
 @strategy
 def discriminative(anatomy: Anatomy, defaults: Defaults, base: Strategy = FULL, decay: float = 0.9) -> Plan:
     """A rate per group that falls with depth: the head at the rate that the wrapped strategy gives it, each group
-    below it at that group's, times `decay` for every group above (Howard and Ruder 2018, section 3.2; 0.8 to 0.95 is usual for encoders). Wraps any strategy.
+    below at its own, times `decay` once for every group above it (Howard and Ruder 2018, section 3.2; 0.8 to 0.95 is
+    usual for encoders). Wraps any strategy.
 
     Pays for keeping what lower layers know, with few rows most of all. Does not pay where the words themselves
     are new. `decay=0.385` is ULMFiT's division by 2.6.

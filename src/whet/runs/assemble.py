@@ -20,6 +20,7 @@ from whet.models.given import GivenModule
 from whet.models.heads import outputs_of
 from whet.models.load import Built, build, length_limit, load_tokenizer
 from whet.models.reference import ModelFolder, find_model
+from whet.models.temperature import last_layer
 from whet.plan.anatomy import Anatomy
 from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
@@ -80,6 +81,8 @@ def assemble(
         plan = share_minutes(resolved.strategy(anatomy, settings.defaults()), anatomy)
         if plan.edits != edits:
             built, anatomy = _built(source, tokenizer, plan.edits, task.outputs, settings)
+    if settings.calibrate:
+        last_layer(built.model, task.outputs)
     if resolved.verb == "train":
         _refuse_moving_body(plan, anatomy, resolved)
     limit = length_limit(source, tokenizer)

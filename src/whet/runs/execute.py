@@ -28,9 +28,13 @@ from whet.models.given import GivenModule
 from whet.plan.explain import PhaseFacts, explain
 from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
+from whet.report.html import write_report
+from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, assemble, use_attention_for
-from whet.runs.finish import keep_model, result, row_counts, score_test, truncated, write_predictions
+from whet.runs.before import FILE, Found, baselines, on_validation
+from whet.runs.finish import calibrate, keep_model, result, row_counts, score_test, truncated, write_predictions
 from whet.runs.folder import FORMAT, Folder
+from whet.runs.proof import proof
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -124,8 +128,8 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
 
 
 def read_rows(settings: Settings, data: Any) -> Dataset:
-    options = {name: getattr(settings, name) for name in ("text", "label", "valid", "test", "clean_labels", "seed")}
-    return prepare(data, **options)
+    options = {name: getattr(settings, name) for name in ("text", "label", "valid", "test", "clean_labels")}
+    return prepare(data, **options, seed=settings.seed if settings.split_seed is None else settings.split_seed)
 
 
 def keep_rows(folder: Folder, table: Table) -> str:
@@ -175,11 +179,25 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
                 "weights_new": list(origin.new),
                 "weights_left_over": list(origin.left_over),
             },
-            "anatomy": [{"group": g.name, "kind": g.kind, "parameters": g.size} for g in parts.anatomy.groups],
+            "anatomy": groups_and_moves(parts),
             "machine": here(settings),
         },
     )
     folder.event("started", process=os.getpid())
+
+
+def groups_and_moves(parts: Assembled) -> list[dict[str, Any]]:
+    """The groups from the input to the output: parameters, and how many of them move in each phase."""
+    moving = [phase.train.on(parts.anatomy) for phase in parts.plan.phases]
+    return [
+        {
+            "group": group.name,
+            "kind": group.kind,
+            "parameters": group.size,
+            "moves": [sum(p.size for p in group.parameters if p.name in names) for names in moving],
+        }
+        for group in parts.anatomy.groups
+    ]
 
 
 def here(settings: Settings) -> dict[str, Any]:
@@ -207,6 +225,8 @@ def train(
     use_attention_for(parts.built.model, max(int(store.lengths.max(initial=0)) for store in stores.values()))
     place = processes()
     precision = choose_precision(settings.precision, place.device)
+    if settings.tensorboard and place.is_main_process:
+        watch = Board(folder.path / "tensorboard", watch)
     watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores)})
     job = Job(
         built=parts.built,
@@ -224,20 +244,30 @@ def train(
         watch=watch,
     )
     with noted(folder):
+        loop = Loop(job)
+        found: Found = []
+        if settings.baselines and len(dataset.test) and place.is_main_process:
+            with clock.stage("baselines"):
+                found = baselines(folder.path, loop, dataset, parts, rows, settings)
+            watch({"baselines": on_validation(found, rows["valid"].targets, settings.metric)})
         with clock.stage("train"):
-            outcome = Loop(job).run()
+            outcome = loop.run()
         with clock.stage("test"):
+            temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
             scored = score_test(parts, rows["test"], settings, precision)
         if place.is_main_process:
             with clock.stage("save"):
                 keep_model(folder, parts)
-                if "outputs" in scored:
-                    write_predictions(folder.path / "predictions.csv", dataset, parts, scored["outputs"])
-            seconds = clock.total(outcome.earlier)
+                if scored.outputs is not None:
+                    write_predictions(folder.path / "predictions.csv", dataset, parts, scored.outputs, found)
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
-            folder.write_json("metrics.json", result(folder.path, dataset, parts, outcome, scored, stores, seconds))
+            made = result(folder.path, dataset, parts, outcome, scored, stores)
+            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature)
+            folder.write_json("metrics.json", {**made, "seconds": clock.total(outcome.earlier), "seeds": None})
             folder.event("finished")
+            write_report(folder.path)
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
+            (folder.path / FILE).unlink(missing_ok=True)
     place.wait_for_everyone()
     return folder
 

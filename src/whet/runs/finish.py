@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,51 @@ from whet.config import Settings
 from whet.data.split import Dataset
 from whet.data.store import TokenStore
 from whet.engine.forward import Forward
+from whet.engine.gradient import Part
 from whet.engine.loop import Outcome
 from whet.engine.precision import processes
+from whet.evaluate.baselines import Absent, Baseline
+from whet.evaluate.calibration import fit_temperature
 from whet.evaluate.metrics import overfitting
 from whet.models.load import save
+from whet.models.temperature import divide_outputs
 from whet.runs.assemble import Assembled
 from whet.runs.folder import Folder
 from whet.runs.note import note_for
 
 
-def score_test(parts: Assembled, test: Any, settings: Settings, precision: str) -> dict[str, Any]:
-    """Test outputs in fp32, as plain transformers gives them from the saved folder; and, where training ran in
-    another precision, how many predictions differ in that."""
+@dataclass(frozen=True)
+class Scored:
+    """Test outputs in fp32 (None without test rows), their scores, and, where training ran in another precision, how
+    many predictions differ in that."""
+
+    outputs: np.ndarray | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    precision: dict[str, Any] | None = None
+
+
+def calibrate(parts: Assembled, valid: Part, settings: Settings) -> float:
+    """Fit a temperature on the validation rows and put it into the model's last layer; returns it."""
+    outputs = Forward(parts.built.model, processes(), "fp32", settings.token_budget).all(valid.store)
+    temperature = fit_temperature(outputs, valid.targets)
+    divide_outputs(parts.built.model, parts.task.outputs, temperature)
+    return temperature
+
+
+def score_test(parts: Assembled, test: Part, settings: Settings, precision: str) -> Scored:
+    """The test rows, scored as plain transformers scores them from the saved folder."""
     if not len(test.targets):
-        return {"scores": {}}
+        return Scored()
     model, place = parts.built.model, processes()
     outputs = Forward(model, place, "fp32", settings.token_budget).all(test.store)
-    found = {"outputs": outputs, "scores": parts.task.score(outputs, test.targets)}
-    if precision != "fp32":
-        other = Forward(model, place, precision, settings.token_budget).all(test.store)
-        differing = int((other.argmax(1) != outputs.argmax(1)).sum())
-        largest = float(np.abs(parts.task.decode(other) - parts.task.decode(outputs)).max())
-        found["precision"] = {
-            "compared": precision,
-            "predictions_that_differ": differing,
-            "largest_difference": largest,
-        }
-    return found
+    scores = parts.task.score(outputs, test.targets)
+    if precision == "fp32":
+        return Scored(outputs, scores)
+    other = Forward(model, place, precision, settings.token_budget).all(test.store)
+    differing = int((other.argmax(1) != outputs.argmax(1)).sum())
+    largest = float(np.abs(parts.task.decode(other) - parts.task.decode(outputs)).max())
+    facts = {"compared": precision, "predictions_that_differ": differing, "largest_difference": largest}
+    return Scored(outputs, scores, facts)
 
 
 def keep_model(folder: Folder, parts: Assembled) -> None:
@@ -59,17 +78,17 @@ def result(
     dataset: Dataset,
     parts: Assembled,
     outcome: Outcome,
-    scored: Mapping[str, Any],
+    scored: Scored,
     stores: Mapping[str, TokenStore],
-    seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """What metrics.json and `--json` hold; each key is described in docs/guide/run-folder.md."""
+    """The part of metrics.json that says what ran and what came of it; each key is described in
+    docs/guide/run-folder.md."""
     kept, position, plan = outcome.kept, outcome.position, parts.plan
     moved = frozenset().union(*(phase.train.on(parts.anatomy) for phase in plan.phases))
-    phase, outputs = plan.phases[kept.phase].name, scored.get("outputs")
+    phase = plan.phases[kept.phase].name
     return {
         "out": str(out),
-        "test": scored["scores"],
+        "test": scored.scores,
         "valid": kept.scores,
         "kept": {"step": kept.step, "of": position.done, "phase": phase, "reason": outcome.kept_as},
         "phases": [{"phase": p.name, **e.model_dump()} for p, e in zip(plan.phases, position.ended, strict=True)],
@@ -78,24 +97,26 @@ def result(
         "rows": row_counts(dataset),
         "dropped": dict(dataset.findings.dropped),
         "truncated": truncated(stores),
-        "seconds": seconds,
         "peak_memory_mb": round(outcome.peak_memory_mb, 1),
-        "precision": scored.get("precision"),
+        "precision": scored.precision,
         "plan": plan.model_dump(mode="json"),
-        **({} if outputs is None else parts.task.details(outputs, parts.task.targets(dataset.test))),
     }
 
 
-def write_predictions(path: Path, dataset: Dataset, parts: Assembled, outputs: np.ndarray) -> None:
-    probabilities = parts.task.decode(outputs)
+def write_predictions(
+    path: Path, dataset: Dataset, parts: Assembled, outputs: np.ndarray, found: Sequence[Baseline | Absent]
+) -> None:
+    """One line per test row: truth, prediction with its probability, text, and what each baseline predicted."""
+    probabilities, labels, test = parts.task.decode(outputs), parts.task.labels, dataset.test
+    others = {one.name: one.test.argmax(1) for one in found if isinstance(one, Baseline)}
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["row", "truth", "prediction", "probability", "text"])
-        for line, truth, row, text in zip(
-            dataset.test.lines, dataset.test.labels, probabilities, dataset.test.texts, strict=True
-        ):
+        writer.writerow(["row", "truth", "prediction", "probability", "text", *others])
+        for number, (line, truth, text) in enumerate(zip(test.lines, test.labels, test.texts, strict=True)):
+            row = probabilities[number]
             best = int(row.argmax())
-            writer.writerow([line, truth, parts.task.labels[best], f"{row[best]:.6f}", text])
+            theirs = [labels[int(predicted[number])] for predicted in others.values()]
+            writer.writerow([line, truth, labels[best], f"{row[best]:.6f}", text, *theirs])
 
 
 def row_counts(dataset: Dataset) -> dict[str, int]:

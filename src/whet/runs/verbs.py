@@ -40,11 +40,11 @@ def train(data: Any, *, config: str | None = None, quiet: bool = False, tokenize
 def _begin(verb: str, data: Any, config: str | None, quiet: bool, tokenizer: Any, options: dict[str, Any]) -> Run:
     given, options = handed_over(options, tokenizer)
     resolved = resolve(verb, options, config=config)
-    from whet.runs.execute import begin
+    from whet.runs.seeds import begin_all
 
     screen = Screen(quiet=quiet)
     try:
-        return Run(begin(resolved, data, screen, given), given)
+        return Run(begin_all(resolved, data, screen, given), given)
     finally:
         screen.close()
 
@@ -67,12 +67,12 @@ def resume(run: str | Path, *, quiet: bool = False, model: Any = None, tokenizer
 
     A run of a module handed over in Python needs `model` and `tokenizer` again, as they were.
     """
-    from whet.runs.execute import go_on
+    from whet.runs.seeds import go_on_all
 
     given, _ = handed_over({} if model is None else {"model": model}, tokenizer)
     screen = Screen(quiet=quiet)
     try:
-        return Run(go_on(run, screen, given), given)
+        return Run(go_on_all(run, screen, given), given)
     finally:
         screen.close()
 

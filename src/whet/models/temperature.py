@@ -1,0 +1,27 @@
+"""A temperature put into a model's last layer, so that whoever loads it has calibrated probabilities."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from whet.errors import ModelError
+
+
+def last_layer(model: nn.Module, outputs: int) -> nn.Linear:
+    """The linear layer that makes the outputs. Raises `ModelError` where the model ends in something else."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
+    if not layers:
+        raise ModelError("--calibrate needs a model that ends in a linear layer; this one does not")
+    return layers[-1]
+
+
+def divide_outputs(model: nn.Module, outputs: int, temperature: float) -> None:
+    """Divide the weights and bias of the last layer by `temperature` (above 0): its outputs are then divided by it.
+
+    Temperature scaling: Guo et al. 2017, https://arxiv.org/abs/1706.04599
+    """
+    layer = last_layer(model, outputs)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.div_(temperature)

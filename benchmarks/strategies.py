@@ -59,13 +59,16 @@ def vectors(folder: Path, texts: list[str]) -> np.ndarray:
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, body = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    made = []
+    made = np.empty((len(texts), body.config.hidden_size), np.float32)
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))  # little padding
     for start in range(0, len(texts), 64):
-        batch = tokenizer(texts[start : start + 64], padding=True, truncation=True, max_length=128, return_tensors="pt")
+        rows = order[start : start + 64]
+        some = [texts[row] for row in rows]
+        batch = tokenizer(some, padding=True, truncation=True, max_length=128, return_tensors="pt")
         with torch.inference_mode():
             states, mask = body(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
-        made.append(((states * mask).sum(1) / mask.sum(1)).numpy())
-    return np.concatenate(made)
+        made[rows] = ((states * mask).sum(1) / mask.sum(1)).numpy()
+    return made
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ class Cells:
 
     def measure(self, key: str, run: Callable[[], dict]) -> dict:
         """The cell's figures: those kept, else those of a run made now."""
+        self.kept = {**self.stored(), **self.kept}
         if key not in self.kept:
             print(f"  {key} ...", end=" ", flush=True)
             self.kept[key] = run()

@@ -142,7 +142,8 @@ def wilson(right: np.ndarray | float, rows: np.ndarray | float) -> Limits:
     right, rows = np.asarray(right, dtype=float), np.asarray(rows, dtype=float)
     middle = (right + NORMAL**2 / 2) / (rows + NORMAL**2)
     half = NORMAL * np.sqrt(ratio(right * (rows - right), rows) + NORMAL**2 / 4) / (rows + NORMAL**2)
-    return Limits(np.where(right == 0, 0.0, middle - half), np.where(right == rows, 1.0, middle + half))
+    low, high = np.where(right == 0, 0.0, middle - half), np.where(right == rows, 1.0, middle + half)
+    return Limits(np.maximum(low, 0), np.minimum(high, 1))
 
 
 def f1_limits(right: np.ndarray, either: np.ndarray) -> Limits:
@@ -198,7 +199,8 @@ def mcc_limits(counts: np.ndarray) -> Limits:
     effective = ratio(1 - value**2, standard_error(some, mcc_influence(some)) ** 2)
     ignorant = ((rows.predicted > 0).sum(-1) == 1) & ((rows.truth > 0).sum(-1) > 1)
     effective = np.where(ignorant, rows.truth.sum(-1), effective)
-    low, high = wilson((1 + score) / 2 * effective, effective)
+    # A perfect score is 1 up to rounding, which would leave Wilson's upper limit beside 1.
+    low, high = wilson(np.where(perfect & (effective > 0), 1.0, (1 + score) / 2) * effective, effective)
     return Limits(2 * low - 1, 2 * high - 1)
 
 

@@ -165,7 +165,7 @@ def scores_with_intervals(metrics: dict[str, Any]) -> str:
             cells.append(f"{own['mean']:.4f} ± {own['deviation']:.4f}")
         table.add_row(shown, *cells)
     star = any(one["warning"] for one in metrics["intervals"]["test"].values())
-    return render(table) + ("\n* too narrow: see the report" if star else "")
+    return render(table) + ("\n* may be too narrow: see the report" if star else "")
 
 
 def baselines_table(baselines: list[dict[str, Any]]) -> str:

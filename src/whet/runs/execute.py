@@ -28,13 +28,11 @@ from whet.models.given import GivenModule
 from whet.plan.explain import PhaseFacts, explain
 from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
-from whet.report.html import write_report
 from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, assemble, use_attention_for
 from whet.runs.before import FILE, Found, baselines, on_validation
 from whet.runs.finish import calibrate, keep_model, result, row_counts, score_test, truncated, write_predictions
 from whet.runs.folder import FORMAT, Folder
-from whet.runs.proof import proof
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -256,6 +254,10 @@ def train(
             temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
             scored = score_test(parts, rows["test"], settings, precision)
         if place.is_main_process:
+            # Statistics and pictures are slow to import, so not before they are needed.
+            from whet.report.html import write_report
+            from whet.runs.proof import proof
+
             with clock.stage("save"):
                 keep_model(folder, parts)
                 if scored.outputs is not None:

@@ -19,7 +19,6 @@ from whet.engine.gradient import Part
 from whet.engine.loop import Outcome
 from whet.engine.precision import processes
 from whet.evaluate.baselines import Absent, Baseline
-from whet.evaluate.calibration import fit_temperature
 from whet.evaluate.metrics import overfitting
 from whet.models.load import save
 from whet.models.temperature import divide_outputs
@@ -40,6 +39,8 @@ class Scored:
 
 def calibrate(parts: Assembled, valid: Part, settings: Settings) -> float:
     """Fit a temperature on the validation rows and put it into the model's last layer; returns it."""
+    from whet.evaluate.calibration import fit_temperature  # slow to import
+
     outputs = Forward(parts.built.model, processes(), "fp32", settings.token_budget).all(valid.store)
     temperature = fit_temperature(outputs, valid.targets)
     divide_outputs(parts.built.model, parts.task.outputs, temperature)

@@ -47,6 +47,14 @@ class Run:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.asked["data"]["labels"])
 
+    @property
+    def report(self) -> Path:
+        """Where the report is; written again where it has been removed."""
+        from whet.report.html import write_report  # slow to import: it draws
+
+        path = self.path / "report.html"
+        return path if path.exists() else write_report(self.path)
+
     def probabilities(self, texts: Iterable[str]) -> np.ndarray:
         """The probability of each label for each text: texts x labels, fp32, labels in the order of `labels`.
 

@@ -11,7 +11,6 @@ from whet.config import Resolved, Settings
 from whet.engine.precision import processes
 from whet.models.given import GivenModule
 from whet.plan.strategy import Strategy
-from whet.report.html import write_report
 from whet.runs.execute import Watch, begin, go_on
 from whet.runs.folder import Folder
 
@@ -49,6 +48,8 @@ def repeat(folder: Folder, watch: Watch, given: GivenModule | None) -> Folder:
         runs.append({"seed": seed, "out": own["out"], "test": own["test"], "valid": own["valid"]})
     if processes().is_main_process:
         folder.write_json("metrics.json", {**metrics, "seeds": {"runs": runs, "spread": spread(runs)}})
+        from whet.report.html import write_report  # slow to import: it draws
+
         write_report(folder.path)
     processes().wait_for_everyone()
     return folder

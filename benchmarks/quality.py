@@ -74,7 +74,16 @@ def whet(cells: Cells, verbs: tuple[str, ...], names: tuple[str, ...]) -> None:
             parts = files(name)
             for seed in SEEDS:
                 with tempfile.TemporaryDirectory() as folder:
-                    command = [sys.executable, "-m", "whet", verb, str(parts["train"]), "--json", "--quiet"]
+                    command = [
+                        sys.executable,
+                        "-m",
+                        "whet",
+                        verb,
+                        str(parts["train"]),
+                        "--no-baselines",
+                        "--json",
+                        "--quiet",
+                    ]
                     command += [f"--valid={parts['dev']}", f"--test={parts['test']}", f"--seed={seed}"]
                     command += [f"--out={folder}/run"]
                     cells.measure(f"{name}/whet {verb}/seed{seed}", lambda: slim(run_json(command)))

@@ -39,7 +39,17 @@ def sample(name: str, work: Path) -> tuple[Path, Path]:
 
 def measure(train: Path, valid: Path, strategy: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "whet", "fine-tune", str(train), f"--valid={valid}", "--test=0", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "whet",
+            "fine-tune",
+            str(train),
+            f"--valid={valid}",
+            "--test=0",
+            "--no-baselines",
+            "--json",
+        ]
         result = run_json([*command, "--quiet", f"--strategy={strategy}", f"--out={folder}/run"])
     return {name: result[name] for name in ("valid", "kept", "rows", "seconds")}
 

@@ -267,7 +267,7 @@ def figures(runs: list[Cell]) -> tuple[str, ...]:
         f"{100 * accuracy:.1f}",
         f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
         f"{100 * stdev(run['accuracy'] for run in runs):.1f}" if len(runs) > 1 else "-",
-        f"{average(lambda run: run['seconds']['train']):.1f}",
+        "-" if any(run.get("shared") for run in runs) else f"{average(lambda run: run['seconds']['train']):.1f}",
         f"{average(lambda run: run['peak_memory_mb']):,.0f}",
         count(round(average(lambda run: run["moved"]))),
         f"{average(lambda run: run['stsb_after']):.3f}",

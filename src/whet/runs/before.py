@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from safetensors.numpy import save_file
 
 from whet.config import Settings
 from whet.data.split import Dataset
-from whet.engine.capture import States
 from whet.engine.gradient import Part
 from whet.engine.loop import Loop
 from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, majority, tfidf
@@ -29,6 +29,8 @@ from whet.runs.assemble import Assembled
 FILE = "baselines.safetensors"
 SECONDS, SHARE = 10.0, 0.1
 """Baselines may take so long, or this share of what the run is expected to take, whichever is more."""
+PASS_SHARE = 0.7
+"""Of that, at most so much goes into the pass that makes frozen features."""
 
 Found = list[Baseline | Absent]
 
@@ -44,7 +46,8 @@ def baselines(
 
 
 def made(loop: Loop, dataset: Dataset, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Found:
-    begun = time.monotonic()
+    import_module("sklearn.feature_extraction.text")  # slow, and not to be taken for what a fit costs
+    import_module("sklearn.linear_model")
     problem = Problem(
         train=rows["train"].targets,
         valid=rows["valid"].targets,
@@ -54,39 +57,61 @@ def made(loop: Loop, dataset: Dataset, parts: Assembled, rows: dict[str, Part], 
         seed=settings.seed,
     )
     texts = Parts(dataset.train.texts, dataset.valid.texts, dataset.test.texts)
-    states = loop.before_head(rows["valid"].store)
-    per_row = (time.monotonic() - begun) / len(rows["valid"].store)
-    budget = Budget(max(SECONDS, SHARE * expected_seconds(parts, len(texts.train), settings, per_row)))
-    found: Found = [majority(problem, len(texts.test)), tfidf(problem, texts, budget.share(0.3))]
-    if states is None:
-        return [*found, Absent("frozen", TITLES["frozen"], "the model cannot be cut before its head")]
-    chosen = rows_that_fit(parts, problem.train, settings, per_row, budget.left() / 2)
-    return [*found, probe(problem, loop, rows, states, chosen, budget, settings.seed)]
+    features = Features.of(loop, parts, rows, settings)
+    found: Found = [majority(problem, len(texts.test)), tfidf(problem, texts, features.budget.share(0.4))]
+    if features.vectors is None:
+        return [*found, Absent("frozen", TITLES["frozen"], features.why)]
+    if features.rows is not None:
+        problem = replace(problem, train=problem.train[features.rows])
+    last = frozen(problem, features.vectors, features.budget)
+    if isinstance(last, Baseline):
+        last = replace(last, cuts=(*features.cuts, *last.cuts), seconds=last.seconds + features.seconds)
+    return [*found, last]
 
 
-def probe(
-    problem: Problem,
-    loop: Loop,
-    rows: dict[str, Part],
-    valid: States,
-    chosen: np.ndarray | None,
-    budget: Budget,
-    seed: int,
-) -> Baseline | Absent:
-    """The baseline on frozen features, of all training rows or of those chosen, whose number its cuts then name."""
-    begun, store = time.monotonic(), rows["train"].store
-    train = loop.before_head(store if chosen is None else store.take(chosen))
-    test = loop.before_head(rows["test"].store)
-    assert train is not None
-    assert test is not None
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of all rows, or of the training rows `rows` where a pass over all is too dear; None with the
+    reason `why` where there are none. `budget` is what they left, `seconds` what they took."""
+
+    vectors: Parts[np.ndarray] | None
+    budget: Budget
+    rows: np.ndarray | None = None
     cuts: tuple[str, ...] = ()
-    if chosen is not None:
-        problem = replace(problem, train=problem.train[chosen])
-        cuts = (f"features of {len(chosen):,} of {len(store):,} training rows (seed {seed})",)
-    found = frozen(problem, Parts(train.vectors(), valid.vectors(), test.vectors()), budget)
-    if isinstance(found, Absent):
-        return found
-    return replace(found, cuts=(*cuts, *found.cuts), seconds=time.monotonic() - begun)
+    seconds: float = 0.0
+    why: str = ""
+
+    @staticmethod
+    def of(loop: Loop, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Features:
+        begun = time.monotonic()
+        stores, total = {name: part.store for name, part in rows.items()}, len(rows["train"].targets)
+        valid = loop.before_head(stores["valid"])
+        per_row = (time.monotonic() - begun) / len(stores["valid"])
+        free = cut_anyway(parts, settings)
+        if free:
+            loop.before_head(stores["train"])  # the plan needs these: they are on no account of the baselines
+            begun = time.monotonic()
+        allowed = max(SECONDS, SHARE * expected_seconds(parts, total, settings, per_row))
+        budget = Budget(allowed - (time.monotonic() - begun))
+        if valid is None:
+            return Features(None, budget, why="the model cannot be cut before its head")
+        fit = total if free else int(PASS_SHARE * budget.left() / max(per_row, 1e-9)) - len(stores["test"])
+        if fit < 2 * parts.task.outputs:
+            return Features(None, budget, why="a pass over the rows takes longer than baselines may")
+        chosen = None if fit >= total else np.sort(stratified_order(rows["train"].targets, settings.seed)[:fit])
+        train = loop.before_head(stores["train"] if chosen is None else stores["train"].take(chosen))
+        test = loop.before_head(stores["test"])
+        assert train is not None
+        assert test is not None
+        made = Parts(train.vectors(), valid.vectors(), test.vectors())
+        cuts = () if chosen is None else (f"features of {fit:,} of {total:,} training rows (seed {settings.seed})",)
+        return Features(made, budget, chosen, cuts, time.monotonic() - begun)
+
+
+def cut_anyway(parts: Assembled, settings: Settings) -> bool:
+    """Whether the plan's first phase computes states of all rows, so that features come out of the same pass."""
+    lowest = lowest_moving(parts.anatomy, parts.plan.phases[0].train.on(parts.anatomy))
+    return settings.cut and lowest != parts.anatomy.groups[0].name
 
 
 def expected_seconds(parts: Assembled, rows: int, settings: Settings, per_row: float) -> float:
@@ -100,19 +125,6 @@ def expected_seconds(parts: Assembled, rows: int, settings: Settings, per_row: f
         steps = phase.length.steps(per_epoch) if phase.length.unit != "min" else per_epoch
         total += 3 * above * steps * settings.batch_size * per_row
     return total
-
-
-def rows_that_fit(
-    parts: Assembled, targets: np.ndarray, settings: Settings, per_row: float, seconds: float
-) -> np.ndarray | None:
-    """Training rows, drawn with the seed from every label, whose pass fits into `seconds`. None for all: they fit, or
-    the plan's first phase computes them anyway."""
-    names = [group.name for group in parts.anatomy.groups]
-    frozen_below = lowest_moving(parts.anatomy, parts.plan.phases[0].train.on(parts.anatomy)) != names[0]
-    fit = int(seconds / max(per_row, 1e-9))
-    if fit >= len(targets) or (frozen_below and settings.cut):
-        return None
-    return np.sort(stratified_order(targets, settings.seed)[: max(fit, 2 * parts.task.outputs)])
 
 
 def keep(path: Path, found: Found) -> None:

@@ -186,10 +186,11 @@ def test_their_progress_tells_of_no_interruption(verb: str, cases: dict[str, Cas
 def test_their_figures_are_the_same(verb: str, cases: dict[str, Case]) -> None:
     killed, whole = (whet.load(path).metrics for path in (cases[verb].chain.folder, cases[verb].whole))
     assert killed.keys() == whole.keys()
-    for name in killed.keys() - {"out", "seconds", "peak_memory_mb", "phases"}:
+    for name in killed.keys() - {"out", "seconds", "peak_memory_mb", "phases", "baselines"}:
         assert killed[name] == whole[name], name
-    ends = [[{**phase, "seconds": None} for phase in metrics["phases"]] for metrics in (killed, whole)]
-    assert ends[0] == ends[1]
+    for name in ("phases", "baselines"):
+        untimed = [[{**one, "seconds": None} for one in metrics[name]] for metrics in (killed, whole)]
+        assert untimed[0] == untimed[1], name
 
 
 @pytest.mark.parametrize("verb", OWN)

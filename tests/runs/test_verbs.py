@@ -72,6 +72,7 @@ def test_a_run_leaves_what_the_design_says(run: Run) -> None:
         "model",
         "predictions.csv",
         "metrics.json",
+        "report.html",
     }
     events = [json.loads(line)["event"] for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert events == ["started", "finished"]
@@ -112,7 +113,8 @@ def test_other_rows_are_scored_as_the_test_rows_are(tuned: Run) -> None:
     table = read(tuned.path / "predictions.csv")
     found = tuned.evaluate({"text": table.columns["text"], "label": table.columns["truth"]})
     assert found["scores"] == pytest.approx(tuned.metrics["test"])
-    assert found["per_label"] == tuned.metrics["per_label"]
+    for own, row in zip(found["per_label"], tuned.metrics["per_label"], strict=True):
+        assert own == {name: row[name] for name in own}
     assert found["confusion"] == tuned.metrics["confusion"]
 
 

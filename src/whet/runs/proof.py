@@ -51,7 +51,7 @@ def proof(
     truth, probabilities = task.targets(dataset.test), task.decode(outputs)
     scores, details = task.score(outputs, truth), task.details(outputs, truth)
     known = score_intervals(probabilities, truth, seed=settings.seed)
-    held = [against(one, metric, probabilities, truth, settings.seed) for one in found]
+    held = [against(one, metric, probabilities, truth, task.labels, settings.seed) for one in found]
     rows = per_label(details["per_label"], known.per_label, truth, probabilities.argmax(1), task.labels)
     calibration = calibration_of(task, outputs, truth, temperature)
     facts = Facts(
@@ -98,7 +98,12 @@ def score_of(metric: str, scores: dict[str, float], rows: int, interval: Interva
 
 
 def against(
-    one: Baseline | Absent, metric: str, probabilities: np.ndarray, truth: np.ndarray, seed: int
+    one: Baseline | Absent,
+    metric: str,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    labels: tuple[str, ...],
+    seed: int,
 ) -> dict[str, Any]:
     """A baseline in figures, and how ours differs from it on the same rows."""
     if isinstance(one, Absent):
@@ -108,7 +113,7 @@ def against(
     return {
         "name": one.name,
         "title": one.title,
-        "settings": one.settings,
+        "settings": {"label": labels[int(one.settings["class"])]} if "class" in one.settings else one.settings,
         "cuts": list(one.cuts),
         "test": classification(truth, one.test),
         "intervals": {name: asdict(interval) for name, interval in known.scores.items()},

@@ -59,7 +59,7 @@ def bags(tokenizer: Any, outputs: int = 3) -> Bags:
 
 @pytest.fixture
 def options(tokenizer: Any, tmp_path: Path) -> dict[str, Any]:
-    fixed = {"steps": 4, "learning_rate": 0.02, "threads": 1, "quiet": True, "precision": "fp32"}
+    fixed = {"steps": 4, "learning_rate": 0.02, "threads": 1, "quiet": True, "precision": "fp32", "baselines": False}
     return {"tokenizer": tokenizer, "out": tmp_path / "run", **fixed}
 
 

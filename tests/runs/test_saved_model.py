@@ -63,7 +63,7 @@ def runs(
             config["padding_side"] = options.pop("side", "right")
             (model / "tokenizer_config.json").write_text(json.dumps(config))
             call = getattr(whet, options.pop("verb", "fine_tune"))
-            fixed = {"model": model, "steps": 4, "learning_rate": 0.01, "threads": 1, "quiet": True}
+            fixed = {"model": model, "steps": 4, "learning_rate": 0.01, "threads": 1, "quiet": True, "baselines": False}
             made[case] = call(rows_csv, out=folder / case, **{**fixed, **options})
         return made[case]
 

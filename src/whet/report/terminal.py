@@ -205,7 +205,7 @@ def weak_labels(metrics: dict[str, Any]) -> list[str]:
     """The three labels with the lowest F1 on the test rows."""
     known = [row for row in metrics.get("per_label", []) if row["support"]]
     weakest = sorted(known, key=lambda row: row["f1"])[:3]
-    return ["weakest  " + ", ".join(f"{row['label']} (F1 {row['f1']:.2f})" for row in weakest)] if weakest else []
+    return wrapped(", ".join(f"{row['label']} (F1 {row['f1']:.2f})" for row in weakest), "weakest  ")
 
 
 def scores_table(found: dict[str, Any]) -> str:

@@ -371,3 +371,9 @@ def test_the_lines_on_how_to_use_the_model_run_as_they_stand(
     for code in (with_whet, without):
         exec(compile(code, "the report", "exec"), {})
         assert capsys.readouterr().out.splitlines()[0] == str([row[0] for row in rows[1:]])
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    with pytest.raises(PathError, match="there is no folder"):
+        write_report(folder, tmp_path / "nowhere" / "page.html")

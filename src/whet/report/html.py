@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from whet.errors import PathError
 from whet.report import cases, classes, facts, scores, training
 from whet.report.run_files import RunFiles, read_run
 from whet.report.terminal import count
@@ -29,7 +30,9 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def save(path: Path, text: str) -> None:
-    """Write a page whole, or not at all."""
+    """Write a page whole, or not at all. Raises `PathError` where its folder is not there."""
+    if not path.parent.is_dir():
+        raise PathError(f"cannot write {path}: there is no folder {path.parent}; make it, or choose another --out")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     temporary.replace(path)

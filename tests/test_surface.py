@@ -28,6 +28,7 @@ LEVELS = (
     "report",
     "runs",
     "compare adapt export serve",
+    "flags",
     "cli",
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names.split()}

@@ -160,5 +160,7 @@ def test_explain_tells_what_any_module_is_made_of() -> None:
     assert [phase.name for phase in found.plan.phases] == ["head", "block 1", "block 0"]
     with pytest.raises(SettingsError, match="give inputs"):
         whet.explain(model=nn.Linear(2, 2))
+    with pytest.raises(SettingsError, match="a model by name needs none; leave inputs out"):
+        whet.explain(model="minilm-l6", inputs=torch.zeros(1, 2))
     with pytest.raises(SelectionError, match="has 0 blocks"):
         whet.explain(model=nn.Linear(2, 2), inputs=torch.zeros(1, 2), strategy="top(9)")

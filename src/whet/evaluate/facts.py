@@ -68,7 +68,8 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a verdict rests on. `test` is None without test rows; `baselines` is empty if none was scored.
+    """All that a verdict rests on. `test` is None without test rows; `baselines` is empty if none was scored;
+    `missing` are the titles of those that could not be made, with the reason.
 
     `overfitting_since` is the step after which validation loss rose while training loss fell, None if it did not;
     `kept_before_overfitting`: the weights kept are not from after it. A figure that is not finite counts as missing.
@@ -85,6 +86,7 @@ class Facts:
     kept_before_overfitting: bool = False
     calibration_error: float | None = None
     interval_warnings: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 def known(figure: float | None) -> TypeGuard[float]:

@@ -15,6 +15,7 @@ Kind = Literal[
     "worse_than_before",
     "test_small",
     "gain_ruled_out",
+    "baseline_missing",
     "one_class_predicted",
     "class_never_predicted",
     "accuracy_misleads",
@@ -57,6 +58,8 @@ def findings(facts: Facts, outcome: Outcome, against: Against | None) -> tuple[F
 def of_comparison(facts: Facts, outcome: Outcome, against: Against | None) -> Iterator[Finding]:
     """What stands behind the headline's comparison."""
     test, metric = facts.test, facts.metric
+    for title, reason in facts.missing:
+        yield Finding("baseline_missing", f"Not held against {short(title)}: {reason}.")
     if test is None or against is None:
         return
     baseline, paired = against

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from whet.config import Resolved, Settings
 from whet.data.read import Table, read
 from whet.data.split import Dataset, prepare
 from whet.engine.capture import cache_folder, identity
+from whet.engine.gradient import Part
 from whet.engine.loop import Job, Loop
 from whet.engine.precision import choose_precision, processes
 from whet.errors import Interrupted, RunError, TrainingError
@@ -222,27 +223,9 @@ def train(
     stores = {name: part.store for name, part in rows.items()}
     use_attention_for(parts.built.model, max(int(store.lengths.max(initial=0)) for store in stores.values()))
     place = processes()
-    precision = choose_precision(settings.precision, place.device)
-    if settings.tensorboard and place.is_main_process:
-        watch = Board(folder.path / "tensorboard", watch)
     watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores)})
-    job = Job(
-        built=parts.built,
-        anatomy=parts.anatomy,
-        plan=parts.plan,
-        task=parts.task,
-        train=rows["train"],
-        valid=rows["valid"],
-        settings=settings,
-        precision=precision,
-        folder=folder.path,
-        cache=cache_folder(settings.cache),
-        identity=identity(parts.source.sha256, here(settings) | parts.below_head()),
-        fresh=lambda: parts.fresh(settings.seed),
-        watch=watch,
-    )
-    with noted(folder):
-        loop = Loop(job)
+    with noted(folder), shown(folder, settings, watch) as watch:
+        loop = Loop(job_of(folder, settings, parts, rows, watch))
         found: Found = []
         if settings.baselines and len(dataset.test) and place.is_main_process:
             with clock.stage("baselines"):
@@ -252,11 +235,9 @@ def train(
             outcome = loop.run()
         with clock.stage("test"):
             temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
-            scored = score_test(parts, rows["test"], settings, precision)
+            scored = score_test(parts, rows["test"], settings, loop.forward.precision)
         if place.is_main_process:
-            # Statistics and pictures are slow to import, so not before they are needed.
-            from whet.report.html import write_report
-            from whet.runs.proof import proof
+            from whet.runs.proof import proof  # statistics are slow to import, so not before they are needed
 
             with clock.stage("save"):
                 keep_model(folder, parts)
@@ -267,11 +248,51 @@ def train(
             made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature)
             folder.write_json("metrics.json", {**made, "seconds": clock.total(outcome.earlier), "seeds": None})
             folder.event("finished")
-            write_report(folder.path)
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
             (folder.path / FILE).unlink(missing_ok=True)
+    if place.is_main_process:
+        report(folder)
     place.wait_for_everyone()
     return folder
+
+
+def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str, Part], watch: Watch) -> Job:
+    return Job(
+        built=parts.built,
+        anatomy=parts.anatomy,
+        plan=parts.plan,
+        task=parts.task,
+        train=rows["train"],
+        valid=rows["valid"],
+        settings=settings,
+        precision=choose_precision(settings.precision, processes().device),
+        folder=folder.path,
+        cache=cache_folder(settings.cache),
+        identity=identity(parts.source.sha256, here(settings) | parts.below_head()),
+        fresh=lambda: parts.fresh(settings.seed),
+        watch=watch,
+    )
+
+
+def report(folder: Folder) -> None:
+    """Write report.html of a finished run. Raises `RunError` where the disk refuses it: the run itself is whole."""
+    from whet.report.html import write_report  # slow to import: it draws
+
+    try:
+        write_report(folder.path)
+    except OSError as error:
+        cure = f"when there is room on the disk, write it with: whet report {folder.path}"
+        raise RunError(f"the run is finished, but not its report: {error.strerror or error}; {cure}") from error
+
+
+@contextmanager
+def shown(folder: Folder, settings: Settings, watch: Watch) -> Iterator[Watch]:
+    """What is told of progress: `watch`, and TensorBoard before it where that is asked for."""
+    if not (settings.tensorboard and processes().is_main_process):
+        yield watch
+        return
+    with closing(Board(folder.path / "tensorboard", watch)) as board:
+        yield board
 
 
 @contextmanager

@@ -48,10 +48,10 @@ def proof(
     if outputs is None:
         said = verdict(Facts(metric=METRICS[metric], test=None, valid=valid))
         return {"verdict": worded(said), "intervals": {"test": {}}, "baselines": [], "calibration": None}
-    truth, probabilities = task.targets(dataset.test), task.decode(outputs)
+    truth, valid_truth, probabilities = task.targets(dataset.test), task.targets(dataset.valid), task.decode(outputs)
     scores, details = task.score(outputs, truth), task.details(outputs, truth)
     known = score_intervals(probabilities, truth, seed=settings.seed)
-    held = [against(one, metric, probabilities, truth, task.labels, settings.seed) for one in found]
+    held = [against(one, metric, probabilities, truth, valid_truth, task.labels, settings.seed) for one in found]
     rows = per_label(details["per_label"], known.per_label, truth, probabilities.argmax(1), task.labels)
     calibration = calibration_of(task, outputs, truth, temperature)
     facts = Facts(
@@ -59,6 +59,7 @@ def proof(
         test=score_of(metric, scores, len(truth), known.scores[metric]),
         valid=valid,
         baselines=tuple(reference(one, metric) for one in held if "comparison" in one),
+        missing=tuple((one.title, one.reason) for one in found if isinstance(one, Absent)),
         classes=tuple(ClassFacts(*(row[n] for n in ("label", "support", "predicted", "recall", "f1"))) for row in rows),
         accuracy=scores["accuracy"],
         macro_f1=scores["macro_f1"],
@@ -102,10 +103,11 @@ def against(
     metric: str,
     probabilities: np.ndarray,
     truth: np.ndarray,
+    valid_truth: np.ndarray,
     labels: tuple[str, ...],
     seed: int,
 ) -> dict[str, Any]:
-    """A baseline in figures, and how ours differs from it on the same rows."""
+    """A baseline in figures, and how ours differs from it on the same test rows."""
     if isinstance(one, Absent):
         return {"name": one.name, "title": one.title, "absent": one.reason}
     known = score_intervals(one.test, truth, seed=seed)
@@ -116,6 +118,7 @@ def against(
         "settings": {"label": labels[int(one.settings["class"])]} if "class" in one.settings else one.settings,
         "cuts": list(one.cuts),
         "test": classification(truth, one.test),
+        "valid": classification(valid_truth, one.valid),
         "intervals": {name: asdict(interval) for name, interval in known.scores.items()},
         "seconds": round(one.seconds, 2),
         "comparison": {**asdict(found), "rows_to_tell": rows_to_tell(found)},

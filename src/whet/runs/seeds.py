@@ -11,7 +11,7 @@ from whet.config import Resolved, Settings
 from whet.engine.precision import processes
 from whet.models.given import GivenModule
 from whet.plan.strategy import Strategy
-from whet.runs.execute import Watch, begin, go_on
+from whet.runs.execute import Watch, begin, go_on, report
 from whet.runs.folder import Folder
 
 
@@ -48,9 +48,7 @@ def repeat(folder: Folder, watch: Watch, given: GivenModule | None) -> Folder:
         runs.append({"seed": seed, "out": own["out"], "test": own["test"], "valid": own["valid"]})
     if processes().is_main_process:
         folder.write_json("metrics.json", {**metrics, "seeds": {"runs": runs, "spread": spread(runs)}})
-        from whet.report.html import write_report  # slow to import: it draws
-
-        write_report(folder.path)
+        report(folder)
     processes().wait_for_everyone()
     return folder
 
@@ -58,10 +56,13 @@ def repeat(folder: Folder, watch: Watch, given: GivenModule | None) -> Folder:
 def one_more(folder: Folder, asked: dict[str, Any], seed: int, watch: Watch, given: GivenModule | None) -> Folder:
     """The repetition with one seed: begun, gone on with, or found finished."""
     path, settings = folder.path / "seeds" / str(seed), Settings.model_validate(asked["settings"])
-    if (path / "run.json").exists():
+    begun = (path / "run.json").exists()
+    processes().wait_for_everyone()  # so that all have seen the same before the main process changes anything
+    if begun:
         own = Folder.open(path)
         return own if own.finished else go_on(path, watch, given)
-    shutil.rmtree(path, ignore_errors=True)
+    if processes().is_main_process:
+        shutil.rmtree(path, ignore_errors=True)
     split_seed = settings.seed if settings.split_seed is None else settings.split_seed
     changes = {"seed": seed, "seeds": 1, "split_seed": split_seed, "baselines": False, "out": str(path)}
     plan = folder.read_plan()

@@ -94,6 +94,9 @@ def explain(
     from whet.runs.explained import explained, module_explained
 
     given, options = handed_over(options, tokenizer)
+    if inputs is not None and (given is None or data is not None):
+        why = "data and tokenizer make the batches" if given else "a model by name needs none"
+        raise SettingsError(f"inputs are a batch for a torch module alone: {why}; leave inputs out")
     if given and data is None:
         return module_explained(given, inputs, resolve(verb, options, config=config))
     return explained(data, verb, options, given_as="call", config=config, given=given)

@@ -17,7 +17,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "three phases and seeds": {"phases": 3, "seeds": 3},
     "no test rows": {"rows": 0},
     "no baselines": {"baselines": False},
-    "one label": {"labels": ("only",), "rows": 12},
+    "two labels": {"labels": ("one", "other"), "rows": 12},
 }
 LONG = [{"kind": "overfitted", "text": "A finding of many words, which say at some length what was found. " * 3}] * 9
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Any
 
 from whet.report.run_files import RunFiles
 
@@ -31,12 +30,12 @@ class Case:
 
 def confident(run: RunFiles) -> list[Case]:
     """The mistakes that the model was surest of."""
-    found = (run.metrics.get("mistakes") or {}).get("confident") or []
-    doubts = {one["row"]: one["probability"] for one in _doubts(run)}
+    found = run.metrics["mistakes"]
+    doubts = {one["row"]: one["probability"] for one in found["doubted"]}
     texts = _texts(run)
     return [
         _case(one["row"], texts, one["truth"], one["prediction"], one["probability"], doubts.get(one["row"]))
-        for one in found[:MOST]
+        for one in found["confident"][:MOST]
     ]
 
 
@@ -44,15 +43,11 @@ def doubted(run: RunFiles) -> list[Case]:
     """Rows whose label the model doubts and that are not among the confident mistakes already."""
     above = {case.row for case in confident(run)}
     texts = _texts(run)
-    others = [one for one in _doubts(run) if one["row"] not in above]
+    others = [one for one in run.metrics["mistakes"]["doubted"] if one["row"] not in above]
     return [
         _case(one["row"], texts, one["label"], one["suggested"], one["suggested_probability"], one["probability"])
         for one in others[:MOST]
     ]
-
-
-def _doubts(run: RunFiles) -> list[dict[str, Any]]:
-    return list((run.metrics.get("mistakes") or {}).get("doubted") or [])
 
 
 def _texts(run: RunFiles) -> dict[str, str]:

@@ -58,22 +58,20 @@ def _shares(counts: list[list[int]]) -> list[list[float]]:
 
 def pairs(run: RunFiles, most: int = 15) -> list[dict[str, Any]]:
     """The pairs confused most often."""
-    return list((run.metrics.get("mistakes") or {}).get("confused") or [])[:most]
+    return list(run.metrics["mistakes"]["confused"][:most])
 
 
 def per_label(run: RunFiles) -> list[dict[str, Any]]:
-    """The classes, the costliest first. Where a cost was not computed, classes with the lowest F1 come first."""
-    rows = run.metrics.get("per_label") or []
-    return sorted(rows, key=lambda row: (-(row.get("cost") or 0), row["f1"]))
+    """The classes, the costliest first; of those that cost as much, the lowest F1 first."""
+    return sorted(run.metrics["per_label"], key=lambda row: (-row["cost"], row["f1"]))
 
 
 def bins(run: RunFiles) -> list[plots.Bin]:
-    found = (run.metrics.get("calibration") or {}).get("bins") or []
+    found = run.metrics["calibration"]["bins"]
     names = ("low", "high", "rows", "confidence", "accuracy")
     # An empty bin has no mean: whatever stands there is not shown.
     return [plots.Bin(**{name: one[name] for name in names}) for one in found if one["rows"]]
 
 
 def reliability(run: RunFiles) -> Markup:
-    found = bins(run)
-    return plots.reliability(found) if found else Markup("")
+    return plots.reliability(bins(run))

@@ -16,8 +16,8 @@ end of such a path."""
 
 def settings(run: RunFiles) -> list[tuple[str, str, str]]:
     """(option, value, where it came from); those that someone chose come first."""
-    asked, sources = run.asked["settings"], run.asked.get("sources") or {}
-    rows = [(name, shown(name, value), end_of(sources.get(name, ""))) for name, value in asked.items()]
+    sources = run.asked["sources"]
+    rows = [(name, shown(name, value), end_of(sources[name])) for name, value in run.asked["settings"].items()]
     return sorted(rows, key=lambda row: row[2] == "default")
 
 
@@ -43,12 +43,12 @@ def data(run: RunFiles) -> dict[str, Any]:
     found = run.asked["data"]
     return {
         "source": end_of(str(found["source"])),
-        "rows": run.metrics.get("rows") or found["rows"],
+        "rows": run.metrics["rows"],
         "labels": len(found["labels"]),
-        "notes": found.get("notes") or [],
-        "dropped": run.metrics.get("dropped") or found.get("dropped") or {},
-        "truncated": run.metrics.get("truncated") or {},
-        "fingerprints": found.get("fingerprints") or {},
+        "notes": found["notes"],
+        "dropped": run.metrics["dropped"],
+        "truncated": run.metrics["truncated"],
+        "fingerprints": found["fingerprints"],
     }
 
 
@@ -64,52 +64,49 @@ MACHINE = {
 
 def machine(run: RunFiles) -> list[tuple[str, str]]:
     """The machine and the versions, in words."""
-    found = run.asked.get("machine") or {}
-    rows = [(name, str(found[key])) for key, name in MACHINE.items() if key in found]
-    rows += [(key, str(value)) for key, value in found.items() if key not in MACHINE]
-    return [("whet", str(run.asked.get("whet", "unknown"))), *rows]
+    rows = [(MACHINE.get(key, key), str(value)) for key, value in run.asked["machine"].items()]
+    return [("whet", run.asked["whet"]), *rows]
 
 
 def model(run: RunFiles) -> list[tuple[str, str]]:
-    found = run.asked.get("model") or {}
-    rows = [("Pretrained model", end_of(str(found.get("reference") or run.asked["settings"].get("model"))))]
-    names = {"licence": "Licence", "max_length": "Longest text, in tokens", "weights_loaded": "Tensors loaded"}
-    rows += [(name, str(found[key])) for key, name in names.items() if found.get(key) is not None]
-    if found.get("weights_new"):
-        rows.append(("New tensors", str(len(found["weights_new"]))))
-    if found.get("weights_left_over"):
-        rows.append(("Tensors of the file left over", str(len(found["weights_left_over"]))))
-    if found.get("sha256"):
-        rows.append(("SHA-256 of the weights", str(found["sha256"])))
-    return rows
+    found = run.asked["model"]
+    rows = [
+        ("Pretrained model", end_of(found["reference"])),
+        ("Licence", found["licence"]),
+        ("Longest text, in tokens", str(found["max_length"])),
+        ("Tensors loaded", str(found["weights_loaded"])),
+        ("New tensors", len(found["weights_new"])),
+        ("Tensors of the file left over", len(found["weights_left_over"])),
+        ("SHA-256 of the weights", found["sha256"]),
+    ]
+    return [(name, str(value)) for name, value in rows if value]
 
 
 def seconds(run: RunFiles) -> list[tuple[str, float, float]]:
     """(stage, seconds, share of the total), in the order in which they ran."""
-    found = run.metrics.get("seconds") or {}
-    total = found.get("total") or sum(found.values()) or 1
-    return [(stage, value, value / total) for stage, value in found.items() if stage != "total"]
+    found = run.metrics["seconds"]
+    return [(stage, value, value / found["total"]) for stage, value in found.items() if stage != "total"]
 
 
 def captured(run: RunFiles) -> list[dict[str, Any]]:
     """Phases whose frozen layers were computed once, with what that saved."""
-    return [fact for fact in run.asked.get("captures") or [] if "saved_seconds" in fact]
+    return [fact for fact in run.asked["captures"] if "saved_seconds" in fact]
 
 
 def finished(run: RunFiles) -> str:
     """The day on which the run ended, e.g. 2026-01-31; "" where events.jsonl does not say."""
-    ends = [event["time"] for event in run.events if event.get("event") == "finished"]
+    ends = [event["time"] for event in run.events if event["event"] == "finished"]
     return str(ends[-1])[:10] if ends else ""
 
 
 def handed_over(run: RunFiles) -> bool:
     """Whether the model was a torch module of the person's own, whose class whet does not have."""
-    return bool((run.asked.get("model") or {}).get("handed_over"))
+    return bool(run.asked["model"]["handed_over"])
 
 
 def command(run: RunFiles) -> str:
     """Shell lines that label two texts, to be run where the run folder lies."""
-    column = run.asked["settings"].get("text") or "text"
+    column = run.asked["settings"]["text"]
     quoted = column if re.fullmatch(r"[\w ]+", column) else '"' + column.replace('"', '""') + '"'
     lines = shlex.quote(f"{quoted}\na first text\nand another one\n")
     return f"printf %s {lines} > new.csv\nwhet predict {shlex.quote(run.name)} new.csv"

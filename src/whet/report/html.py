@@ -40,21 +40,16 @@ def save(path: Path, text: str) -> None:
 
 def report_values(run: RunFiles) -> dict[str, Any]:
     """Everything that the template shows, by the names it uses."""
-    metrics = run.metrics
-    verdict, part = metrics.get("verdict") or {}, run.part
-    matrix = metrics.get("confusion") or []
+    part, table = run.part, scores.table(run, run.part)
     return {
         "run": run,
-        "outcome": verdict.get("outcome") or "unknown",
-        "headline": verdict.get("headline") or f"Result of the run {run.name}",
-        "findings": verdict.get("findings") or [],
+        "verdict": run.metrics["verdict"],
         "finished": facts.finished(run),
         "part": part,
         "metric": run.metric,
         "titles": scores.TITLES,
-        "tables": {part: scores.table(run, part) for part in ("test", "valid")},
-        "score_picture": scores.drawing(scores.table(run, part), run.metric),
-        "has_baselines": bool(metrics.get("baselines")),
+        "table": table,
+        "score_picture": scores.drawing(table, run.metric),
         "paired": scores.paired(run),
         "warnings": scores.warnings(run),
         "methods": scores.methods(run),
@@ -64,20 +59,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "phases": training.phases(run),
         "plan_picture": training.plan_picture(run),
         "plan_edits": training.before_and_after(run),
-        "matrix": classes.matrix(run.labels, matrix) if matrix else None,
-        "full_matrix": classes.matrix(run.labels, matrix, classes.MOST) if len(run.labels) > classes.WHOLE else None,
-        "pairs": classes.pairs(run),
-        "per_label": classes.per_label(run),
-        "first_classes": classes.FIRST,
-        "most_classes": classes.MOST,
-        "calibration": metrics.get("calibration") or {},
-        "ece_interval": scores.intervals(run, part).get("ece"),
-        "bins": classes.bins(run),
-        "reliability": classes.reliability(run),
-        "has_mistakes": part == "test" and metrics.get("mistakes") is not None,
-        "confident": cases.confident(run),
-        "doubted": cases.doubted(run),
-        "doubted_above": any(case.doubt is not None for case in cases.confident(run)),
+        **(test_values(run) if part == "test" else {}),
         "data": facts.data(run),
         "settings": facts.settings(run),
         "machine": facts.machine(run),
@@ -88,6 +70,27 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "command": facts.command(run),
         "with_whet": facts.with_whet(run),
         "without_whet": facts.without_whet(run),
+    }
+
+
+def test_values(run: RunFiles) -> dict[str, Any]:
+    """What only the sections on the test rows show."""
+    matrix = run.metrics["confusion"]
+    return {
+        "valid_table": scores.table(run, "valid"),
+        "matrix": classes.matrix(run.labels, matrix),
+        "full_matrix": classes.matrix(run.labels, matrix, classes.MOST) if len(run.labels) > classes.WHOLE else None,
+        "pairs": classes.pairs(run),
+        "per_label": classes.per_label(run),
+        "first_classes": classes.FIRST,
+        "most_classes": classes.MOST,
+        "calibration": run.metrics["calibration"],
+        "ece_interval": run.metrics["intervals"]["test"]["ece"],
+        "bins": classes.bins(run),
+        "reliability": classes.reliability(run),
+        "confident": cases.confident(run),
+        "doubted": cases.doubted(run),
+        "doubted_above": any(case.doubt is not None for case in cases.confident(run)),
     }
 
 
@@ -114,9 +117,9 @@ def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".replace("-", "\u2212")
 
 
-def grouped(value: int | None) -> str:
+def grouped(value: int) -> str:
     """12,345."""
-    return "\u2013" if value is None else f"{value:,}"
+    return f"{value:,}"
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -135,10 +138,8 @@ def chance(value: float) -> str:
     return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
 
 
-def p_value(value: float | None) -> str:
+def p_value(value: float) -> str:
     """Two digits that matter; nothing smaller than 0.0001 is told apart."""
-    if value is None:
-        return "\u2013"
     if value < 0.0001:
         return "< 0.0001"
     return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"

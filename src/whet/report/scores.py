@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,62 +39,42 @@ class Line:
 
     title: str
     ours: bool
-    cells: tuple[Cell | None, ...]
+    cells: tuple[Cell, ...]
     seconds: float | None
     absent: str | None
     notes: str
 
 
 def table(run: RunFiles, part: str) -> list[Line]:
-    """This model and each baseline on `test` or `valid`, the best first; no lines where there are no scores. Baselines
-    are scored on the test rows; on others they have a line only if they were scored there."""
-    found = run.metrics.get(part)
-    if not found:
-        return []
-    own = Line("This model", True, cells(found, intervals(run, part)), training_seconds(run), None, "")
-    others = sorted(run.metrics.get("baselines") or [], key=lambda one: goodness(one, part, run.metric), reverse=True)
-    return [own, *(baseline(one, part) for one in others if part == "test" or one.get(part))]
+    """This model and each baseline on `test` or `valid`, the best first; one that is absent stands last on `test`."""
+    around = run.metrics["intervals"].get(part, {})
+    own = Line("This model", True, cells(run.metrics[part], around), run.metrics["seconds"]["train"], None, "")
+    others = [one for one in run.metrics["baselines"] if part == "test" or "absent" not in one]
+    others.sort(key=lambda one: goodness(one, part, run.metric), reverse=True)
+    return [own, *(baseline(one, part) for one in others)]
 
 
-def cells(found: dict[str, Any], around: dict[str, Any]) -> tuple[Cell | None, ...]:
-    """The scores in the order of the columns; None for one that is absent or no number."""
-    return tuple(cell(found[name], around.get(name)) if number(found.get(name)) else None for name in TITLES)
-
-
-def number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def cell(value: float, interval: dict[str, Any] | None) -> Cell:
-    ends = interval or {}
-    return Cell(value, ends.get("low"), ends.get("high"))
-
-
-def intervals(run: RunFiles, part: str) -> dict[str, Any]:
-    return (run.metrics.get("intervals") or {}).get(part) or {}
-
-
-def training_seconds(run: RunFiles) -> float | None:
-    return (run.metrics.get("seconds") or {}).get("train")
+def cells(found: dict[str, float], around: dict[str, Any]) -> tuple[Cell, ...]:
+    """The scores in the order of the columns. `around` holds their intervals, or is empty."""
+    none = {"low": None, "high": None}
+    ends = [around.get(name, none) for name in TITLES]
+    return tuple(Cell(found[name], one["low"], one["high"]) for name, one in zip(TITLES, ends, strict=True))
 
 
 def baseline(one: dict[str, Any], part: str) -> Line:
-    # Intervals of a baseline are those of the test rows.
-    around = (one.get("intervals") or {}) if part == "test" else {}
-    chosen = ", ".join(f"{name} = {value}" for name, value in (one.get("settings") or {}).items())
-    notes = "; ".join([*([chosen] if chosen else []), *(one.get("cuts") or [])])
-    return Line(title(one), False, cells(one.get(part) or {}, around), one.get("seconds"), one.get("absent"), notes)
-
-
-def title(one: dict[str, Any]) -> str:
-    return str(one.get("title") or one["name"])
+    if "absent" in one:
+        return Line(one["title"], False, (), None, one["absent"], "")
+    chosen = ", ".join(f"{name} = {value}" for name, value in one["settings"].items())
+    notes = "; ".join([*([chosen] if chosen else []), *one["cuts"]])
+    around = one["intervals"] if part == "test" else {}
+    return Line(one["title"], False, cells(one[part], around), one["seconds"], None, notes)
 
 
 def drawing(lines: list[Line], metric: str) -> Markup:
     """The score that chose the weights, as dots with whiskers. Nothing where there is nothing to compare with."""
     place = list(TITLES).index(metric)
-    rows = [(line, line.cells[place]) for line in lines]
-    points = [plots.Score(_short(line.title), c.value, c.low, c.high, line.ours) for line, c in rows if c]
+    rows = [(line, line.cells[place]) for line in lines if not line.absent]
+    points = [plots.Score(_short(line.title), c.value, c.low, c.high, line.ours) for line, c in rows]
     return plots.scores("scores", TITLES[metric], points) if len(points) > 1 else Markup("")
 
 
@@ -113,11 +92,11 @@ class Paired:
     metric: str
     test: str
     difference: float
-    low: float | None
-    high: float | None
-    p_value: float | None
-    ours: int | None
-    theirs: int | None
+    low: float
+    high: float
+    p_value: float
+    ours: int
+    theirs: int
 
     @property
     def better(self) -> str:
@@ -126,72 +105,68 @@ class Paired:
     @property
     def shown(self) -> bool:
         """Whether the rows show a difference at all: the interval leaves out 0, and the test agrees."""
-        if self.low is None or self.high is None or self.p_value is None:
-            return False
         return not self.low <= 0 <= self.high and self.p_value < SIGNIFICANT
 
 
 def paired(run: RunFiles) -> list[Paired]:
     """The comparison with each baseline that has one: first that which settled the verdict, then the best."""
-    found = [one for one in run.metrics.get("baselines") or [] if one.get("comparison")]
-    settled = (run.metrics.get("verdict") or {}).get("against")
+    found = [one for one in run.metrics["baselines"] if "comparison" in one]
+    settled = run.metrics["verdict"]["against"]
+    found.sort(key=lambda one: (one["name"] == settled, goodness(one, "test", run.metric)), reverse=True)
     return [
         Paired(
-            title=title(one),
-            metric=TITLES.get(one["comparison"]["metric"], str(one["comparison"]["metric"])),
-            test=str(one["comparison"].get("test") or ""),
-            difference=one["comparison"]["difference"],
-            low=one["comparison"].get("low"),
-            high=one["comparison"].get("high"),
-            p_value=one["comparison"].get("p_value"),
-            ours=one["comparison"].get("only_ours_right"),
-            theirs=one["comparison"].get("only_theirs_right"),
+            title=one["title"],
+            metric=TITLES[own["metric"]],
+            test=own["test"],
+            difference=own["difference"],
+            low=own["low"],
+            high=own["high"],
+            p_value=own["p_value"],
+            ours=own["only_ours_right"],
+            theirs=own["only_theirs_right"],
         )
-        for one in sorted(
-            found, key=lambda one: (one["name"] == settled, goodness(one, "test", run.metric)), reverse=True
-        )
+        for one, own in ((one, one["comparison"]) for one in found)
     ]
 
 
 def goodness(one: dict[str, Any], part: str, metric: str) -> float:
-    """A baseline's score; the higher the better, whatever the metric. The lowest of all where it has none."""
-    value = (one.get(part) or {}).get(metric)
-    if value is None:
+    """A baseline's score; the higher the better, whatever the metric. The lowest of all where it is absent."""
+    if "absent" in one:
         return float("-inf")
-    return -float(value) if metric == "log_loss" else float(value)
+    return -float(one[part][metric]) if metric == "log_loss" else float(one[part][metric])
 
 
 def warnings(run: RunFiles) -> list[tuple[str, str]]:
     """Warnings on intervals, each once, with the scores that it is about."""
-    found: dict[str, list[str]] = {}
-    for name, interval in intervals(run, run.part).items():
-        if interval and interval.get("warning"):
-            found.setdefault(str(interval["warning"]), []).append(NAMES.get(name, name))
-    return [(", ".join(names), text) for text, names in found.items()]
+    return [(names, warning) for warning, names in said_of_intervals(run, "warning") if warning]
 
 
 def methods(run: RunFiles) -> list[tuple[str, str]]:
     """How the intervals were made: (method, the scores that it made them for)."""
+    return said_of_intervals(run, "method")
+
+
+def said_of_intervals(run: RunFiles, key: str) -> list[tuple[str, str]]:
+    """What the intervals say under `key`, each once, with the scores that it is said of."""
     found: dict[str, list[str]] = {}
-    for name, interval in intervals(run, run.part).items():
-        if interval and interval.get("method"):
-            found.setdefault(str(interval["method"]), []).append(NAMES.get(name, name))
-    return [(method, ", ".join(names)) for method, names in found.items()]
+    for name, interval in run.metrics["intervals"]["test"].items():
+        found.setdefault(interval[key], []).append(NAMES[name])
+    return [(said, ", ".join(names)) for said, names in found.items()]
 
 
 @dataclass(frozen=True)
 class Seeds:
     """Runs that differ in the seed alone, and how far their scores lie apart."""
 
-    runs: list[tuple[int, tuple[Cell | None, ...]]]
+    runs: list[tuple[int, tuple[Cell, ...]]]
     spread: list[tuple[str, dict[str, Any]]]
 
 
 def seeds(run: RunFiles) -> Seeds | None:
-    found = run.metrics.get("seeds")
-    if not found:
+    found = run.metrics["seeds"]
+    if found is None:
         return None
     return Seeds(
-        runs=[(one["seed"], cells(one.get(run.part) or {}, {})) for one in found.get("runs") or []],
-        spread=[(TITLES[name], found["spread"][name]) for name in TITLES if name in (found.get("spread") or {})],
+        runs=[(one["seed"], cells(one[run.part], {})) for one in found["runs"]],
+        spread=[(TITLES[name], one) for name, one in found["spread"].items()],
     )

@@ -167,13 +167,13 @@ def overview(run: RunFiles, sign: str, name: str, on_shared: scores.Cell) -> dic
     return {
         "mark": sign,
         "name": name,
-        "strategy": str(run.asked["settings"].get("strategy") or run.asked.get("verb")),
+        "strategy": str(run.asked["settings"]["strategy"] or run.asked["verb"]),
         "model": facts.end_of(str(run.asked["settings"]["model"])),
         "rows": facts.data(run)["rows"],
-        "seconds": (run.metrics.get("seconds") or {}).get("total"),
-        "memory": run.metrics.get("peak_memory_mb"),
-        "moved": run.metrics.get("moved"),
-        "cells": scores.cells(run.metrics.get("test") or {}, scores.intervals(run, "test")),
+        "seconds": run.metrics["seconds"]["total"],
+        "memory": run.metrics["peak_memory_mb"],
+        "moved": run.metrics["moved"],
+        "cells": scores.cells(run.metrics["test"], run.metrics["intervals"]["test"]),
         "on_shared": on_shared,
     }
 
@@ -205,11 +205,12 @@ def drawing(cells: Sequence[scores.Cell], marks: Sequence[str]) -> Markup:
 
 def differing(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
     """What is not the same in all runs: options, then what lies behind them. Where a run was written does not count."""
+    # Runs of two versions of whet may have other options, and tell other things of the machine.
     options = {name: None for run in runs for name in run.asked["settings"] if name != "out"}
     rows = [(name, [facts.shown(name, run.asked["settings"].get(name)) for run in runs]) for name in options]
     rows += [
-        ("weights of the pretrained model", [str((run.asked.get("model") or {}).get("sha256"))[:12] for run in runs]),
-        ("training rows", [str((run.asked["data"].get("fingerprints") or {}).get("train"))[:12] for run in runs]),
+        ("weights of the pretrained model", [run.asked["model"]["sha256"][:12] for run in runs]),
+        ("training rows", [run.asked["data"]["fingerprints"]["train"][:12] for run in runs]),
     ]
     machines = [dict(facts.machine(run)) for run in runs]
     names = {name: None for machine in machines for name in machine}

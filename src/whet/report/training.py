@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from whet.plan.values import Plan
 from whet.report import training_plots as plots
+from whet.report.facts import captured
 from whet.report.run_files import RunFiles
 from whet.report.terminal import NAMES
 
@@ -18,24 +19,22 @@ POINTS = 150
 
 
 def validations(run: RunFiles) -> list[dict[str, Any]]:
-    return [line for line in run.progress if line.get("split") == "valid"]
+    return [line for line in run.progress if line["split"] == "valid"]
 
 
 def curves(run: RunFiles) -> Markup:
-    """The picture of the learning curves; nothing where progress.jsonl is absent."""
-    steps = [(line["step"], line["loss"]) for line in run.progress if line.get("split") == "train"]
+    """The picture of the learning curves."""
+    steps = [(line["step"], line["loss"]) for line in run.progress if line["split"] == "train"]
     # The mean of weights that ends some runs is no point of the course: its line has no training loss.
     course = [line for line in validations(run) if "train_loss" in line]
-    if not steps and not course:
-        return Markup("")
     found = plots.Curves(
         training=binned(steps),
         losses=binned([(line["step"], line["log_loss"]) for line in course]),
         scores=binned([(line["step"], line[run.metric]) for line in course]),
         score=NAMES[run.metric],
-        borders=list(accumulate(phase["steps"] for phase in run.metrics.get("phases") or [])),
+        borders=list(accumulate(phase["steps"] for phase in run.metrics["phases"])),
         kept=run.metrics["kept"]["step"],
-        overfitting=run.metrics.get("overfitting_since"),
+        overfitting=run.metrics["overfitting_since"],
     )
     return plots.curves(found)
 
@@ -51,56 +50,49 @@ def binned(points: list[tuple[int, float]], most: int = POINTS) -> list[tuple[fl
 
 @dataclass(frozen=True)
 class PhaseFacts:
-    """A phase as planned and as it went. `moves` counts parameters; None where run.json does not tell."""
+    """A phase as planned and as it went. `moves` counts parameters."""
 
     name: str
     trains: str
-    moves: int | None
+    moves: int
     rate: str
     schedule: str
     optimizer: str
     length: str
-    steps: int | None
-    seconds: float | None
+    steps: int
+    seconds: float
     why: str
 
 
 def phases(run: RunFiles) -> list[PhaseFacts]:
-    plan, ended = Plan.model_validate(run.metrics["plan"]), run.metrics.get("phases") or []
+    plan = Plan.model_validate(run.metrics["plan"])
     facts = []
-    for number, phase in enumerate(plan.phases):
-        went = ended[number] if number < len(ended) else {}
+    for number, (phase, went) in enumerate(zip(plan.phases, run.metrics["phases"], strict=True)):
         rates = sorted({phase.rate.base, *(phase.rate.base * factor for factor in phase.rate.factors.values())})
         facts.append(
             PhaseFacts(
                 name=phase.name,
                 trains=str(phase.train),
-                moves=sum(group["moves"][number] for group in groups(run)) if groups(run) else None,
+                moves=sum(group["moves"][number] for group in run.asked["anatomy"]),
                 rate=f"{rates[0]:.3g}" if len(rates) == 1 else f"{rates[0]:.3g} to {rates[-1]:.3g}",
                 schedule=phase.rate.schedule.kind,
                 optimizer=phase.optimizer.kind,
                 length=str(phase.length),
-                steps=went.get("steps"),
-                seconds=went.get("seconds"),
-                why=str(went.get("why") or ""),
+                steps=went["steps"],
+                seconds=went["seconds"],
+                why=went["why"],
             )
         )
     return facts
 
 
-def groups(run: RunFiles) -> list[dict[str, Any]]:
-    """The groups of the model from the input to the output, with how many of their parameters move in each phase."""
-    found = run.asked.get("anatomy") or []
-    return found if all("moves" in group for group in found) else []
-
-
 def plan_picture(run: RunFiles) -> Markup:
-    """Groups against time; nothing where run.json has no anatomy."""
-    ended = run.metrics.get("phases") or []
-    if not groups(run) or not ended:
-        return Markup("")
-    cut = {fact["phase"] for fact in run.asked.get("captures") or [] if "saved_seconds" in fact}
-    lowest = [_lowest(run, number) for number in range(len(ended))]
+    """Groups against time."""
+    ended, groups = run.metrics["phases"], run.asked["anatomy"]
+    cut = {fact["phase"] for fact in captured(run)}
+    lowest = [
+        next((place for place, group in enumerate(groups) if group["moves"][number]), 0) for number in range(len(ended))
+    ]
     bands = [
         plots.Band(
             str(group["group"]),
@@ -113,14 +105,9 @@ def plan_picture(run: RunFiles) -> Markup:
                 for number, phase in enumerate(ended)
             ),
         )
-        for place, group in enumerate(groups(run))
+        for place, group in enumerate(groups)
     ]
     return plots.plan(bands, [phase["steps"] for phase in ended], [phase["phase"] for phase in ended])
-
-
-def _lowest(run: RunFiles, number: int) -> int:
-    """The place of the lowest group that moves in a phase."""
-    return next((place for place, group in enumerate(groups(run)) if group["moves"][number]), 0)
 
 
 def before_and_after(run: RunFiles) -> list[str]:

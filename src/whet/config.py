@@ -78,6 +78,9 @@ AnyHead = Annotated[NewHead, BeforeValidator(text_to(HEADS, "head")), PlainSeria
 Part = Annotated[float | str, BeforeValidator(_part)]
 
 
+TOKENS_AT_ONCE = 2048
+
+
 class Settings(BaseModel):
     """Everything that a person can choose about a run."""
 
@@ -135,8 +138,10 @@ class Settings(BaseModel):
     )
     validations_per_epoch: int = option(1, "a whole number, 1 or more", "how often validation rows are scored", ge=1)
     gradient_checkpointing: bool = option(False, "yes or no", "recompute activations: less memory, more time")
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "auto, fp32 or bf16", "of matrix products; auto is bf16 where the processor has it"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto",
+        "auto, fp32, bf16 or fp16",
+        "of matrix products; auto is bf16 where the machine has it, fp16 on older GPUs",
     )
     max_length: int | None = option(
         None,
@@ -144,12 +149,13 @@ class Settings(BaseModel):
         "tokens after which a text is cut; the model's own limit when not given",
         ge=4,
     )
-    token_budget: int = option(
-        4096,
+    token_budget: int | None = option(
+        None,
         "a whole number, 8 or more",
-        "padded tokens that go through the model at once; results are equal up to rounding",
+        "padded tokens that go through the model at once: equal up to rounding; timed on the machine when not given",
         ge=8,
     )
+    compile: bool = option(False, "yes or no", "compile the model with torch.compile: minutes first, then faster steps")
     checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
     threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)
     seed: int = option(0, "a whole number from 0 to 2147483647", "where all chance comes from", ge=0, lt=2**31)
@@ -175,6 +181,11 @@ class Settings(BaseModel):
     out: str | None = option(
         None, "a folder that does not exist yet", "where the run is kept; runs/<name> when not given"
     )
+
+    @property
+    def tokens_at_once(self) -> int:
+        """The token budget where none was timed."""
+        return self.token_budget or TOKENS_AT_ONCE
 
     def length(self) -> Length | None:
         """The one length that was asked for, if any."""

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whet.engine import checkpoint
 from whet.engine.batches import batch_rows, split_batch
 from whet.engine.forward import Forward
 from whet.engine.loop import Job, Loop
@@ -30,8 +29,9 @@ def losses(job: Job) -> list[float]:
 
 def first_gradient(job: Job) -> dict[str, Tensor]:
     """The gradient of step 1: what SGD's momentum holds after it."""
-    Loop(job).run()
-    state = checkpoint.tensors(job.folder / "checkpoints" / "000001-1", "optimizer")
+    loop = Loop(job)
+    loop.run()
+    state = loop.optimizer.state()
     return {key.removesuffix("|momentum_buffer"): value for key, value in state.items()}
 
 

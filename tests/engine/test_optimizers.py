@@ -67,7 +67,7 @@ def run(stepper: Stepper, parameters: dict[str, nn.Parameter], steps: range, div
         for name, value in gradients(step).items():
             if name in parameters:
                 parameters[name].grad = value.clone()
-        stepper.step(rates(step), divide_by)
+        stepper.step(rates(step), torch.tensor(divide_by))
 
 
 @pytest.mark.parametrize("kind", VALUES)

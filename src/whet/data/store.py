@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from whet.data.check import Rows
 
+LOT = 10_000
 STEP = 8
 """Padded widths are multiples of this: few distinct shapes, each of which costs a processor a new kernel."""
 
@@ -73,26 +75,42 @@ def width_of(length: int) -> int:
     return -(-length // STEP) * STEP
 
 
-def tokenize(rows: Rows, tokenizer: Any, max_length: int) -> TokenStore:
-    """Tokenise all rows once. Those longer than `max_length` tokens are cut by the tokenizer's rule, and counted."""
-    if not len(rows):
-        return TokenStore(np.zeros(0, np.int32), np.zeros(1, np.int64), 0, max_length, 0, 0)
+def tokenize(
+    rows: Rows, tokenizer: Any, max_length: int, told: Callable[[int, int], None] = lambda done, of: None
+) -> TokenStore:
+    """Tokenise all rows once. Those longer than `max_length` tokens are cut by the tokenizer's rule, and counted.
+
+    Texts go to the tokenizer 10,000 at a time; fast tokenizers spread them over all processors. After each lot `told`
+    hears how many rows are done, and of how many.
+    """
+    lots, truncated, lost = [], 0, 0
+    for start in range(0, len(rows), LOT):
+        lot, cut, gone = _encoded(rows.texts[start : start + LOT], tokenizer, max_length)
+        truncated, lost = truncated + cut, lost + gone
+        lots.append((np.fromiter((t for ids in lot for t in ids), np.int32), np.array([len(ids) for ids in lot])))
+        told(start + len(lot), len(rows))
+    ids = np.concatenate([np.zeros(0, np.int32), *(flat for flat, _ in lots)])
+    starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in lots)]))
+    pad = tokenizer.pad_token_id if len(rows) else 0
+    return TokenStore(ids, starts, pad, max_length, truncated, lost)
+
+
+def _encoded(texts: Sequence[str], tokenizer: Any, max_length: int) -> tuple[list[list[int]], int, int]:
+    """The ids of each text, how many texts were cut, and the tokens lost by that."""
     quiet = {
         "add_special_tokens": True,
         "return_attention_mask": False,
         "return_token_type_ids": False,
         "verbose": False,
     }
-    encoded = tokenizer(list(rows.texts), truncation=False, **quiet)["input_ids"]
+    encoded = tokenizer(list(texts), truncation=False, **quiet)["input_ids"]
     long = [number for number, ids in enumerate(encoded) if len(ids) > max_length]
     lost = 0
     if long:
-        cut = tokenizer([rows.texts[n] for n in long], truncation=True, max_length=max_length, **quiet)["input_ids"]
+        cut = tokenizer([texts[n] for n in long], truncation=True, max_length=max_length, **quiet)["input_ids"]
         for number, ids in zip(long, cut, strict=True):
             lost += len(encoded[number]) - len(ids)
             encoded[number] = ids
     # A text of nothing but characters that the tokenizer drops still needs one place to attend to.
-    encoded = [ids or [tokenizer.unk_token_id or tokenizer.pad_token_id] for ids in encoded]
-    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])]).astype(np.int64)
-    flat = np.fromiter((token for ids in encoded for token in ids), dtype=np.int32, count=int(starts[-1]))
-    return TokenStore(flat, starts, tokenizer.pad_token_id, max_length, len(long), lost)
+    empty = [tokenizer.unk_token_id or tokenizer.pad_token_id]
+    return [ids or empty for ids in encoded], len(long), lost

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from whet.data.store import TokenStore, width_of
 from whet.engine import checkpoint
 from whet.engine.batches import by_width
-from whet.engine.precision import products
+from whet.engine.precision import HALF, free_device_memory, products
 from whet.models.cut import Cut, in_eval_mode, states_at
 
 FORMAT = 1
@@ -50,14 +50,20 @@ class States:
 
     def batch(self, rows: np.ndarray, device: torch.device) -> Tensor:
         """The states of some rows: rows x width x hidden with zeros as padding, or rows x hidden."""
+        here = self.flat.device
         if not self.sequence:
-            return self.flat[torch.from_numpy(rows)].to(device)
+            return self.flat[torch.from_numpy(rows).to(here)].to(device)
         lengths = np.diff(self.starts)[rows]
         places = np.arange(width_of(int(lengths.max())))
-        real = torch.from_numpy(places[None, :] < lengths[:, None])
-        made = torch.zeros(*real.shape, *self.flat.shape[1:], dtype=self.flat.dtype)
-        made[real] = self.flat[torch.from_numpy(self.starts[rows][:, None] + places[None, :])[real]]
-        return made.to(device)
+        real = places[None, :] < lengths[:, None]
+        taken = torch.from_numpy((self.starts[rows][:, None] + places[None, :])[real]).to(here)
+        made = self.flat.new_zeros(real.size, *self.flat.shape[1:])
+        made[torch.from_numpy(np.flatnonzero(real)).to(here)] = self.flat[taken]
+        return made.view(*real.shape, *self.flat.shape[1:]).to(device)
+
+    def near(self, device: torch.device) -> States:
+        """The same states in the memory of an accelerator, where half of what is free there holds them."""
+        return replace(self, flat=self.flat.to(device)) if 2 * self.bytes <= free_device_memory(device) else self
 
     def vectors(self) -> np.ndarray:
         """One vector per row, fp32, rows x hidden: the state itself, or the mean of a row's states."""
@@ -228,7 +234,7 @@ class Pass:
     def _room(self, cut: Cut, state: Tensor, store: TokenStore, allocate: Any) -> Tensor:
         if not of_tokens(state, store):
             return allocate(cut.group, (len(store), *state.shape[1:]), torch.float32)
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        dtype = HALF.get(self.precision, torch.float32)
         return allocate(cut.group, (int(store.starts[-1]), *state.shape[2:]), dtype)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +37,11 @@ class Boundary:
 class Forward:
     """Runs a model on rows of a store. With a boundary, only what lies above it is computed."""
 
-    def __init__(self, model: nn.Module, place: PartialState, precision: str, token_budget: int) -> None:
+    def __init__(
+        self, model: nn.Module, place: PartialState, precision: str, token_budget: int, compiled: bool = False
+    ) -> None:
         self.model = model
+        self.trained: Any = torch.compile(model, dynamic=True) if compiled else model
         self.place = place
         self.device: torch.device = place.device
         self.precision = precision
@@ -50,7 +54,7 @@ class Forward:
         """Outputs for some rows, fp32, rows first."""
         with products(self.precision, self.device):
             if self.boundary is None:
-                return outputs_of(self.model, self.inputs(store, rows))
+                return outputs_of(self.trained if torch.is_grad_enabled() else self.model, self.inputs(store, rows))
             cut = self.boundary.cut
             self.boundary.served += len(rows)
             state = self.boundary.states[id(store)].batch(rows, self.device)

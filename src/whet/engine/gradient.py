@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from whet.data.store import TokenStore
 from whet.engine.batches import split_batch
 from whet.engine.forward import Forward
-from whet.errors import NonFiniteError, TrainingError
+from whet.errors import TrainingError
 from whet.models.dropout import Key, mix
 from whet.tasks.task import Task
 
@@ -38,8 +37,10 @@ class Gradient:
     key: Key
     seed: int
 
-    def __call__(self, rows: np.ndarray, step: int, moving: Mapping[str, nn.Parameter]) -> float:
-        """Leave in each moving parameter the gradient of the mean loss over `rows`; returns that loss.
+    def __call__(
+        self, rows: np.ndarray, step: int, moving: Mapping[str, nn.Parameter], scale: Tensor | float = 1.0
+    ) -> Tensor:
+        """Leave in each moving parameter the gradient of the mean loss over `rows`, times `scale`; returns that loss.
 
         The sum over all micro-batches of all processes is divided by the count of the whole batch.
         """
@@ -50,26 +51,27 @@ class Gradient:
             if number % place.num_processes != place.process_index:
                 continue
             self.key.turn(self.seed, step, micro, device)
-            torch.manual_seed(mix(self.seed, step, number) >> 1)
+            seed_device(mix(self.seed, step, number) >> 1, device)
             targets = torch.from_numpy(self.part.targets[micro]).to(device)
             loss = self.task.loss(self.forward(self.part.store, micro), targets) / count
-            loss.backward()
+            (loss * scale).backward()
             total += loss.detach()
         if place.num_processes > 1:
             sum_over_processes(total, moving)
-        return float(total)
+        return total
 
-    def norm(self, rows: np.ndarray, step: int, loss: float, moving: Mapping[str, nn.Parameter]) -> float:
-        """The length of the gradient. Raises `NonFiniteError` naming the rows where loss or gradient is no number."""
-        norm = float(nn.utils.get_total_norm([p.grad for p in moving.values() if p.grad is not None]))
-        if math.isfinite(loss) and math.isfinite(norm):
-            return norm
-        lines = ", ".join(str(self.part.lines[row]) for row in rows[:8])
-        raise NonFiniteError(
-            f"step {step + 1}: the loss or its gradient is not finite; the weights were not touched. "
-            f"Rows of this step: lines {lines}{', ...' if len(rows) > 8 else ''}. "
-            "Try a lower --learning-rate, or --precision fp32"
-        )
+
+def length_of(moving: Mapping[str, nn.Parameter]) -> Tensor:
+    """The length of the gradient."""
+    return nn.utils.get_total_norm([p.grad for p in moving.values() if p.grad is not None])
+
+
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seed the chance of a device. `torch.manual_seed` would also note the call for every kind of device that is not
+    there, with a traceback each: slow in a loop, and kept for good."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def sum_over_processes(total: Tensor, moving: Mapping[str, nn.Parameter]) -> None:

@@ -8,6 +8,7 @@ the result is the best validation of the whole run
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -26,12 +27,14 @@ from whet.data.store import TokenStore
 from whet.engine.batches import batch_rows
 from whet.engine.capture import Captures, States, Wanted
 from whet.engine.forward import Boundary, Forward, set_modes
-from whet.engine.gradient import Gradient, Part, check_reached, forget
+from whet.engine.gradient import Gradient, Part, check_reached, forget, length_of
 from whet.engine.interrupt import Asked, interruptions
 from whet.engine.journal import Journal
-from whet.engine.optimizers import Stepper
+from whet.engine.optimizers import Stepper, divide_by
 from whet.engine.position import Best, Ended, Position
 from whet.engine.precision import free_memory, peak_memory_mb, processes
+from whet.engine.steps import LossScale, Step, Unread
+from whet.engine.timing import seconds_per_step, timed_budget
 from whet.engine.weights import Weights
 from whet.errors import Interrupted, NonFiniteError
 from whet.models.load import Built
@@ -40,8 +43,6 @@ from whet.plan.anatomy import Anatomy
 from whet.plan.explain import boundaries, lowest_moving
 from whet.plan.values import Phase, Plan
 from whet.tasks.task import Task
-
-CALIBRATION_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Loop:
         self.job = job
         self.settings, self.plan, self.task, self.anatomy = job.settings, job.plan, job.task, job.anatomy
         self.place = processes()
-        self.forward = Forward(job.built.model, self.place, job.precision, job.settings.token_budget)
+        self.forward = Forward(
+            job.built.model, self.place, job.precision, job.settings.tokens_at_once, job.settings.compile
+        )
         self.gradient = Gradient(self.forward, job.task, job.train, job.built.key, job.settings.seed)
         self.per_epoch = -(-len(job.train.targets) // self.settings.batch_size)
         self.captures = Captures(job.cache, job.folder / "states", free_memory() // 4)
@@ -111,6 +114,8 @@ class Loop:
             folder, model = self.job.folder, self.job.built.model
             self.weights = Weights(model, in_use, folder / "checkpoints", self.place, self.job.fresh)
             self.at, self.optimizer_state = self.weights.resume(lambda text: self.job.watch({"note": text}))
+            self.unread = Unread(self.job.train.lines, self.place.device)
+            self.scale = LossScale(self.place.device, self.at.loss_scale) if self.job.precision == "fp16" else None
             self.begun = self.saved = time.monotonic()
             self.earlier = self.at.seconds
             main = self.place.is_main_process
@@ -135,9 +140,7 @@ class Loop:
         while self.at.step < self.at.lengths[self.at.phase] and not self.out_of_patience(phase):
             stop = self.anyone(asked.to_stop)
             rows = self.rows_of(self.at.step)
-            loss = self.gradient(rows, self.at.done, self.moving)
-            rates = self.update(phase, rows, loss)
-            self.record(phase, loss, rates)
+            self.take_step(phase, rows)
             if self.validation_is_due():
                 self.validate(phase)
             if stop or self.anyone(time.monotonic() - self.saved > self.settings.checkpoint_seconds):
@@ -165,6 +168,7 @@ class Loop:
         self.unchecked = True
         self.highest = next(g.name for g in reversed(self.anatomy.groups) if any(p.name in names for p in g.parameters))
         self.capture_below(phase, lowest.name, before)
+        self.find_token_budget()
         if self.at.phase == len(self.at.lengths):
             self.at.lengths.append(self.steps_of(phase))
             self.save()
@@ -193,29 +197,33 @@ class Loop:
         wanted.sort(key=lambda w: w.cut is not cut)
         stores = (self.job.train.store, self.job.valid.store)
         states, found = self.captures.provide(wanted, stores, self.forward.passes)
-        self.forward.boundary = Boundary(cut, states)
+        self.forward.boundary = Boundary(cut, {key: one.near(self.place.device) for key, one in states.items()})
         self.facts.append({"phase": phase.name, **found})
+
+    def find_token_budget(self) -> None:
+        """Time in which parts a step goes fastest. Not where a budget was asked for, rows are vectors, or several
+        processes would have to agree."""
+        known = self.settings.token_budget or self.at.tokens_at_once
+        vectors = self.forward.boundary and not self.forward.boundary.padded
+        if not (known or vectors or self.job.cache is None or self.place.num_processes > 1):
+            on = self.job.cache, self.job.identity
+            self.at.tokens_at_once = timed_budget(self.gradient, self.moving, self.settings.batch_size, *on)
+        self.forward.token_budget = self.at.tokens_at_once or self.settings.tokens_at_once
 
     def steps_of(self, phase: Phase) -> int:
         if phase.length.unit != "min":
             return phase.length.steps(self.per_epoch)
-        return max(1, int(60 * phase.length.amount / self.seconds_per_step(phase)))
+        still = dict.fromkeys((group.name for group in self.anatomy.groups), 0.0)
 
-    def seconds_per_step(self, phase: Phase) -> float:
-        """Measured on 20 steps at rate zero, which leave the weights as they are, with a validation's share."""
-        times, still = [], dict.fromkeys((group.name for group in self.anatomy.groups), 0.0)
-        for number in range(CALIBRATION_STEPS):
-            begun = time.monotonic()
+        def step(number: int) -> None:
             self.gradient(self.rows_of(number % self.per_epoch), self.at.done, self.moving)
             self.optimizer.step(still)
             forget(self.moving)
-            times.append(time.monotonic() - begun)
-        begun = time.monotonic()
-        self.forward.all(self.job.valid.store)
-        validations = (time.monotonic() - begun) * self.settings.validations_per_epoch / self.per_epoch
+
+        share = self.settings.validations_per_epoch / self.per_epoch
+        seconds = seconds_per_step(step, lambda: self.forward.all(self.job.valid.store), share, self.place)
         self.optimizer = self.new_optimizer(phase)
-        own = torch.tensor(sorted(times)[len(times) // 2] + validations, device=self.place.device)
-        return float(reduce(own, "mean")) if self.place.num_processes > 1 else float(own)
+        return max(1, int(60 * phase.length.amount / seconds))
 
     def leave(self, phase: Phase) -> None:
         """Say why the phase ended. One that lost patience hands on its best weights, others their last."""
@@ -265,29 +273,44 @@ class Loop:
             return self.settings.batching
         return "grouped" if self.forward.boundary is None or self.forward.boundary.padded else "random"
 
-    def update(self, phase: Phase, rows: np.ndarray, loss: float) -> dict[str, float]:
-        """Clip and step; returns the rate of each group. Stops before the weights are touched if the loss or its
-        gradient is not finite, or if a parameter that should move has none."""
+    def take_step(self, phase: Phase, rows: np.ndarray) -> None:
+        """Gradient, clipping, update. What has a loss or gradient that is no number leaves the weights as they are."""
+        scale = self.scale.value if self.scale else 1.0
+        loss = self.gradient(rows, self.at.done, self.moving, scale)
         if self.unchecked:
             check_reached(self.moving)
             self.unchecked = False
-        norm = self.gradient.norm(rows, self.at.done, loss, self.moving)
+        norm = length_of(self.moving) / scale
         length = self.at.lengths[self.at.phase]
         rates = {group.name: phase.rate.at(self.at.step, length, group.name) for group in self.anatomy.groups}
-        self.optimizer.step(rates, divide_by=max(1.0, norm / self.settings.max_grad_norm))
+        step = self.recorded(phase, rows, loss, norm, rates)
+        self.unread.add(step)
+        if self.unread.full:
+            self.read()
+        wrong = None if self.unread.most == 1 and not self.scale else ~step.finite
+        self.optimizer.step(rates, divide_by(norm, self.settings.max_grad_norm, scale), wrong)
+        if self.scale and wrong is not None:
+            self.scale.update(wrong)
         forget(self.moving)
         self.at.step += 1
         self.at.done += 1
-        return rates
 
-    def record(self, phase: Phase, loss: float, rates: dict[str, float]) -> None:
-        self.at.losses = (self.at.losses[0] + loss, self.at.losses[1] + 1)
+    def recorded(self, phase: Phase, rows: np.ndarray, loss: Tensor, norm: Tensor, rates: dict[str, float]) -> Step:
+        """The step that comes now, with its line for the journal."""
+        done = self.at.done + 1
         self.at.seconds = self.earlier + time.monotonic() - self.begun
-        speed = self.at.done * self.settings.batch_size / max(self.at.seconds, 1e-9)
-        line = {"step": self.at.done, "phase": phase.name, "split": "train", "loss": loss, "rate": rates[self.highest]}
+        speed = done * self.settings.batch_size / max(self.at.seconds, 1e-9)
+        line = {"step": done, "phase": phase.name, "split": "train", "loss": None, "rate": rates[self.highest]}
         machine = {"seconds": round(self.at.seconds, 3), "rows_per_second": round(speed, 1)}
-        shown = {"of": self.at.lengths[self.at.phase], "in_phase": self.at.step, "best": self.at.best}
-        self.journal.write({**line, **machine, "memory_mb": round(peak_memory_mb())}, **shown)
+        shown = {"of": self.at.lengths[self.at.phase], "in_phase": self.at.step + 1, "best": self.at.best}
+        return Step(done, rows, loss, norm, {**line, **machine, "memory_mb": round(peak_memory_mb())}, shown)
+
+    def read(self) -> None:
+        """Write down the losses of the steps since they were last read."""
+        for step, loss in self.unread.read(self.scale):
+            if math.isfinite(loss):
+                self.at.losses = (self.at.losses[0] + loss, self.at.losses[1] + 1)
+            self.journal.write({**step.line, "loss": loss if math.isfinite(loss) else None}, **step.shown)
 
     # Validations and checkpoints
 
@@ -298,6 +321,7 @@ class Loop:
 
     def validate(self, phase: Phase) -> None:
         """Score the validation rows; keep the weights if they are the best of the phase or among the run's best."""
+        self.read()
         at, found = self.at, self.validated(self.at.done, self.at.phase)
         train_loss = at.losses[0] / max(at.losses[1], 1)
         at.history.append((at.done, train_loss, found.loss))
@@ -328,6 +352,10 @@ class Loop:
         return phase.stop is not None and self.at.without_progress >= phase.stop.validations
 
     def save(self) -> None:
+        """Write a checkpoint. After the last phase the optimizer's state has no use any more."""
+        self.read()
         self.saved = time.monotonic()
         self.at.progress = self.journal.secure()
-        self.weights.save(self.at, self.optimizer.state())
+        self.at.loss_scale = self.scale.state() if self.scale else None
+        over = self.at.phase == len(self.plan.phases)
+        self.weights.save(self.at, {} if over else self.optimizer.state())

@@ -33,10 +33,11 @@ class Stepper:
             parts.append({"params": [moving[name] for name in names], "weight_decay": decay})
         self.torch = _make(value, parts)
 
-    def step(self, rates: Mapping[str, float], divide_by: float = 1.0) -> None:
+    def step(self, rates: Mapping[str, float], divide_by: Tensor | None = None, skip: Tensor | None = None) -> None:
         """One step, with the rate of each group. Gradients count as divided by `divide_by`: clipping, without a pass
-        over them, in the optimizer's own."""
-        self.torch.grad_scale = torch.tensor(divide_by) if divide_by != 1.0 else None  # type: ignore[attr-defined]
+        over them, in the optimizer's own. Where `skip` is true, nothing changes."""
+        self.torch.grad_scale = divide_by  # type: ignore[attr-defined]
+        self.torch.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
         for part, group in zip(self.torch.param_groups, self.groups, strict=True):
             part["lr"] = rates[group]
         self.torch.step()
@@ -69,6 +70,13 @@ class Stepper:
                 elif fields and part.get("momentum"):
                     # torch's fused SGD wants momentum for all parameters of a group or none; zero is where it starts.
                     self.torch.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+
+
+def divide_by(norm: Tensor, longest: float, scale: Tensor | float) -> Tensor | None:
+    """What gradients of length `norm` are divided by so that none is longer than `longest`, and the loss scale taken
+    out; None where that is 1 and known without waiting."""
+    factor = (norm / longest).clamp(min=1.0) * scale
+    return None if factor.device.type == "cpu" and float(factor) == 1 else factor
 
 
 def _make(value: OneOptimizer, parts: list[dict[str, object]]) -> torch.optim.Optimizer:

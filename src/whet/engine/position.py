@@ -44,7 +44,8 @@ class Position(BaseModel):
     `lengths` holds the steps of each phase entered so far; `ended` how each finished phase went.
     `ranked` holds the best validations of the run that are kept, the best first; `phase_best` that of this phase.
     `losses` is (sum, steps) of the training loss since the last validation; `history` the step, training
-    and validation loss of each validation. `progress` is the length of progress.jsonl in bytes.
+    and validation loss of each validation. `progress` is the length of progress.jsonl in bytes, `loss_scale` the state
+    of the loss scale where products are in fp16, `tokens_at_once` the token budget that was timed.
     """
 
     phase: int = 0
@@ -59,6 +60,8 @@ class Position(BaseModel):
     history: list[tuple[int, float, float]] = []
     progress: int = 0
     seconds: float = 0.0
+    loss_scale: tuple[float, int] | None = None
+    tokens_at_once: int | None = None
 
     @property
     def best(self) -> Best | None:

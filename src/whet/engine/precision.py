@@ -10,20 +10,30 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
+from whet.errors import SettingsError
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_precision(asked: str, device: torch.device) -> str:
-    """`bf16` or `fp32`: what was asked, or for `auto` bf16 where the processor multiplies in it."""
+    """`bf16`, `fp16` or `fp32`: what was asked, or for `auto` bf16 where it is multiplied fast, fp16 on a GPU without
+    it. Raises `SettingsError` for fp16 on a processor."""
+    if asked == "fp16" and device.type == "cpu":
+        raise SettingsError(
+            "precision = fp16 is for a GPU; a processor has bf16 or fp32 (auto takes what is fast here)"
+        )
     if asked != "auto":
         return asked
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
 
 
 def products(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which matrix products run: bf16 with fp32 weights, norms and sums, or fp32 throughout."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    """The context in which matrix products run: bf16 or fp16 with fp32 weights, norms and sums, or fp32 throughout."""
+    half = HALF.get(precision)
+    return nullcontext() if half is None else torch.autocast(device.type, dtype=half)
 
 
 def usable_threads() -> int:
@@ -73,3 +83,8 @@ def free_memory() -> int:
     except (OSError, ValueError):
         return free
     return free if allowed == "max" else max(0, min(free, int(allowed) - used))
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Bytes free on a GPU; 0 for a processor, whose memory is not its own."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0

@@ -35,6 +35,8 @@ class Screen:
             self.say(f"note: {line['note']}")
         elif self.quiet:
             return
+        elif "tokenised" in line:
+            self.tokenised(line["tokenised"], line["of"])
         elif "baselines" in line:
             self.before(line["baselines"])
         elif "ready" in line:
@@ -47,6 +49,12 @@ class Screen:
     def say(self, text: str) -> None:
         if not self.quiet:
             self.console.print(text, soft_wrap=True, markup=False)
+
+    def tokenised(self, done: int, of: int) -> None:
+        """Where tokenising takes long enough for a person to wonder."""
+        if time.monotonic() - self.shown > PLAIN_SECONDS:
+            self.shown = time.monotonic()
+            self.say(f"tokens   {done:,} of {of:,} rows")
 
     def ready(self, phases: tuple[PhaseFacts, ...], truncated: dict[str, int]) -> None:
         cut = f"{truncated['rows']} rows cut" if truncated["rows"] else "no row cut"
@@ -62,7 +70,8 @@ class Screen:
     def step(self, line: dict[str, Any]) -> None:
         left = (line["of"] - line["in_phase"]) * line["seconds"] / max(line["step"], 1)
         best = f"best {line['best'].score:.4f}" if line["best"] else "best -"
-        facts = f"loss {line['loss']:.4f}  {line['rows_per_second']:.0f} rows/s  {left:.0f} s left  {best}"
+        loss = "-" if line["loss"] is None else f"{line['loss']:.4f}"
+        facts = f"loss {loss}  {line['rows_per_second']:.0f} rows/s  {left:.0f} s left  {best}"
         if self.console.is_terminal:
             self.draw(line, facts)
         elif time.monotonic() - self.shown > PLAIN_SECONDS:

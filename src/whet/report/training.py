@@ -24,7 +24,9 @@ def validations(run: RunFiles) -> list[dict[str, Any]]:
 
 def curves(run: RunFiles) -> Markup:
     """The picture of the learning curves."""
-    steps = [(line["step"], line["loss"]) for line in run.progress if line["split"] == "train"]
+    steps = [
+        (line["step"], line["loss"]) for line in run.progress if line["split"] == "train" and line["loss"] is not None
+    ]
     # The mean of weights that ends some runs is no point of the course: its line has no training loss.
     course = [line for line in validations(run) if "train_loss" in line]
     found = plots.Curves(

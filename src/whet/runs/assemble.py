@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ from whet.plan.select import Head
 from whet.plan.values import Edit, Plan
 from whet.tasks.classification import Classification
 
+Watch = Callable[[dict[str, Any]], None]
+
 LONG = 256
 """Texts of more tokens than this go through fused attention; below, plain products are faster on a CPU and equal
 up to rounding."""
@@ -44,11 +47,12 @@ class Assembled:
     plan: Plan
     max_length: int
 
-    def tokens(self, rows: Rows) -> TokenStore:
-        return tokenize(rows, self.tokenizer, self.max_length)
+    def tokens(self, rows: Rows, watch: Watch = lambda line: None) -> TokenStore:
+        """All rows as tokens; `watch` is told of the progress."""
+        return tokenize(rows, self.tokenizer, self.max_length, lambda done, of: watch({"tokenised": done, "of": of}))
 
-    def part(self, rows: Rows) -> Part:
-        return Part(self.tokens(rows), self.task.targets(rows), rows.lines)
+    def part(self, rows: Rows, watch: Watch = lambda line: None) -> Part:
+        return Part(self.tokens(rows, watch), self.task.targets(rows), rows.lines)
 
     def below_head(self) -> dict[str, Any]:
         """What the states that arrive at cuts depend on, beside weights, rows and machine."""

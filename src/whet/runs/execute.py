@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,10 @@ from whet.plan.explain import PhaseFacts, explain
 from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.report.tensorboard import Board
-from whet.runs.assemble import Assembled, assemble, use_attention_for
+from whet.runs.assemble import Assembled, Watch, assemble, use_attention_for
 from whet.runs.before import FILE, Found, baselines, on_validation
 from whet.runs.finish import calibrate, keep_model, result, row_counts, score_test, truncated, write_predictions
 from whet.runs.folder import FORMAT, Folder
-
-Watch = Callable[[dict[str, Any]], None]
 
 
 class Stopwatch:
@@ -219,7 +217,7 @@ def train(
 ) -> Folder:
     """Tokenise, run the plan, score the test rows once, save."""
     with clock.stage("tokenise"):
-        rows = {name: parts.part(getattr(dataset, name)) for name in ("train", "valid", "test")}
+        rows = {name: parts.part(getattr(dataset, name), watch) for name in ("train", "valid", "test")}
     stores = {name: part.store for name, part in rows.items()}
     use_attention_for(parts.built.model, max(int(store.lengths.max(initial=0)) for store in stores.values()))
     place = processes()

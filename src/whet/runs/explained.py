@@ -14,7 +14,7 @@ from whet.data.check import Columns, Findings, Rows
 from whet.data.split import Dataset
 from whet.data.store import TokenStore
 from whet.engine.forward import Forward
-from whet.engine.precision import choose_precision, processes
+from whet.engine.precision import HALF, choose_precision, processes
 from whet.errors import SettingsError
 from whet.models.anatomy import anatomy_of
 from whet.models.cut import find_cut
@@ -43,7 +43,7 @@ def explained(
     dataset = no_rows() if data is None else read_rows(resolved.settings, data)
     parts = assemble(resolved, dataset, given=given)
     store, valid = parts.tokens(dataset.train), parts.tokens(dataset.valid)
-    forward = Forward(parts.built.model, processes(), "fp32", resolved.settings.token_budget)
+    forward = Forward(parts.built.model, processes(), "fp32", resolved.settings.tokens_at_once)
     groups = tuple(
         GroupFacts(name=g.name, parameters=g.size, cut=forward.find_cut(g.name, parts.anatomy, store) is not None)
         for g in parts.anatomy.groups
@@ -106,7 +106,7 @@ def with_capture(
         return phase.model_copy(update={"captured_mb": 0.0})
     with torch.inference_mode():
         state = cut.capture(forward.inputs(store, np.arange(1)))
-    half = choose_precision(precision, forward.device) == "bf16" and state.dim() > 2
+    half = choose_precision(precision, forward.device) in HALF and state.dim() > 2
     places = len(store) + len(valid) if state.dim() == 2 else int(store.starts[-1] + valid.starts[-1])
     return phase.model_copy(update={"captured_mb": round(places * state.shape[-1] * (2 if half else 4) / 2**20, 1)})
 

@@ -41,7 +41,7 @@ def calibrate(parts: Assembled, valid: Part, settings: Settings) -> float:
     """Fit a temperature on the validation rows and put it into the model's last layer; returns it."""
     from whet.evaluate.calibration import fit_temperature  # slow to import
 
-    outputs = Forward(parts.built.model, processes(), "fp32", settings.token_budget).all(valid.store)
+    outputs = Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once).all(valid.store)
     temperature = fit_temperature(outputs, valid.targets)
     divide_outputs(parts.built.model, parts.task.outputs, temperature)
     return temperature
@@ -52,11 +52,11 @@ def score_test(parts: Assembled, test: Part, settings: Settings, precision: str)
     if not len(test.targets):
         return Scored()
     model, place = parts.built.model, processes()
-    outputs = Forward(model, place, "fp32", settings.token_budget).all(test.store)
+    outputs = Forward(model, place, "fp32", settings.tokens_at_once).all(test.store)
     scores = parts.task.score(outputs, test.targets)
     if precision == "fp32":
         return Scored(outputs, scores)
-    other = Forward(model, place, precision, settings.token_budget).all(test.store)
+    other = Forward(model, place, precision, settings.tokens_at_once).all(test.store)
     differing = int((other.argmax(1) != outputs.argmax(1)).sum())
     largest = float(np.abs(parts.task.decode(other) - parts.task.decode(outputs)).max())
     facts = {"compared": precision, "predictions_that_differ": differing, "largest_difference": largest}

@@ -152,7 +152,7 @@ class View:
         return find_depths(model.to(device), self.parts.anatomy, wanted, inputs)
 
     def vectors(self, depths: Depths, store: TokenStore) -> dict[Place, Tensor]:
-        budget = self.settings.token_budget
+        budget = self.settings.tokens_at_once
         return pooled_vectors(depths, self.poolings, store, budget, self.precision, processes().device)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from whet.config import TOKENS_AT_ONCE
 from whet.data.check import Findings, Rows, as_text, check, find_columns
 from whet.data.read import read
 from whet.data.store import tokenize
@@ -110,7 +111,9 @@ class Run:
             return np.zeros((0, len(labels)), np.float32), 0
         use_attention_for(model, int(store.lengths.max()))
         settings = self.asked["settings"]
-        return Forward(model, processes(), "fp32", settings["token_budget"]).all(store), store.truncated
+        return Forward(model, processes(), "fp32", settings["token_budget"] or TOKENS_AT_ONCE).all(
+            store
+        ), store.truncated
 
     def _load(self) -> tuple[Any, Any, tuple[str, ...]]:
         folder = self.path / "model"

@@ -11,7 +11,8 @@ from whet.config import Resolved, Settings
 from whet.engine.precision import processes
 from whet.models.given import GivenModule
 from whet.plan.strategy import Strategy
-from whet.runs.execute import Watch, begin, go_on, report
+from whet.runs.assemble import Watch
+from whet.runs.execute import begin, go_on, report
 from whet.runs.folder import Folder
 
 

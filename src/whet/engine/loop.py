@@ -109,8 +109,12 @@ class Loop:
 
     def run(self) -> Outcome:
         """Train from where the run folder stands to the end of the plan."""
-        tokens = np.unique(np.concatenate([part.store.tokens for part in (self.job.train, self.job.valid)]))
-        with rows_in_use(self.job.built.model, tokens) as in_use:
+        parts, moving = (self.job.train, self.job.valid), [phase.train.on(self.anatomy) for phase in self.plan.phases]
+
+        def tokens() -> np.ndarray:
+            return np.unique(np.concatenate([part.store.tokens for part in parts]))
+
+        with rows_in_use(self.job.built.model, frozenset().union(*moving), tokens) as in_use:
             folder, model = self.job.folder, self.job.built.model
             self.weights = Weights(model, in_use, folder / "checkpoints", self.place, self.job.fresh)
             self.at, self.optimizer_state = self.weights.resume(lambda text: self.job.watch({"note": text}))
@@ -282,7 +286,7 @@ class Loop:
             self.unchecked = False
         norm = length_of(self.moving) / scale
         length = self.at.lengths[self.at.phase]
-        rates = {group.name: phase.rate.at(self.at.step, length, group.name) for group in self.anatomy.groups}
+        rates = {group: phase.rate.at(self.at.step, length, group) for group in self.optimizer.groups}
         step = self.recorded(phase, rows, loss, norm, rates)
         self.unread.add(step)
         if self.unread.full:

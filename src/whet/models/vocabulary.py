@@ -6,7 +6,7 @@ unused rows a little; here they stay as pretrained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,17 +48,22 @@ class InUse:
 
 
 @contextmanager
-def rows_in_use(model: nn.Module, tokens: np.ndarray) -> Iterator[InUse]:
+def rows_in_use(model: nn.Module, moving: frozenset[str], tokens: Callable[[], np.ndarray]) -> Iterator[InUse]:
     """Within, the model's token table holds only the rows of `tokens`; after it, all rows, with what was learnt.
 
-    A table that something else shares (tied weights), that is not plain, or that is used nearly whole stays.
+    A table that is not `moving`, that something else shares (tied weights), that is not plain, or that is used nearly
+    whole stays.
     """
     found = _table(model)
-    if found is None or len(tokens) > WORTH * found[1].num_embeddings:
+    if found is None or f"{found[0]}.weight" not in moving:
         yield InUse()
         return
     name, table = found
-    rows = torch.from_numpy(tokens.astype(np.int64)).to(table.weight.device)
+    used = tokens()
+    if len(used) > WORTH * table.num_embeddings:
+        yield InUse()
+        return
+    rows = torch.from_numpy(used.astype(np.int64)).to(table.weight.device)
     owner, _, own = name.rpartition(".")
     part = RowsInUse(table, rows)
     setattr(model.get_submodule(owner), own, part)

@@ -21,7 +21,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-cut bench-strategies bench-verdicts bench-intervals help clean FORCE
+.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-verdicts bench-intervals help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -56,6 +56,9 @@ bench-quick: $(RUNTIME) ## See in minutes whether training became slower, as rat
 
 bench-growth: $(RUNTIME) ## Measure how time and memory grow with rows and with their length
 	@$(VENV_PYTHON) benchmarks/growth.py $(ARGS)
+
+bench-shares: $(RUNTIME) ## Measure where the time of a step goes, and what products alone take
+	@$(VENV_PYTHON) benchmarks/shares.py
 
 bench-cut: $(RUNTIME) ## Measure what computing frozen layers once saves
 	@$(VENV_PYTHON) benchmarks/cut.py $(ARGS)

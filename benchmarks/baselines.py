@@ -1,7 +1,7 @@
 """The automatic baselines on three sets, whole and within 10 seconds: test scores, seconds, settings, cuts.
 
-Seconds are of the processor, with OMP_NUM_THREADS=1 those of one core, whoever else is at work on it. As in a run,
-TF-IDF may take 3 of the 10 seconds, and frozen features what is left then. These are mean-pooled last states of the
+Seconds are of the processor, with OMP_NUM_THREADS=1 those of one core, whoever else is at work on it. TF-IDF may take
+3 of the 10 seconds, and frozen features what is left then. These are mean-pooled last states of the
 default model; what they take to compute is not counted. BANKING77 has no validation file: 15 % of its training rows
 are taken, as `whet` does.
 """

@@ -94,7 +94,7 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
     """
     from whet.config import resolve
     from whet.engine.capture import cache_folder, identity
-    from whet.engine.loop import Job
+    from whet.engine.job import Job
     from whet.engine.precision import choose_precision, processes
     from whet.runs.assemble import assemble, use_attention_for
     from whet.runs.execute import here, read_rows

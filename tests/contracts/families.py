@@ -14,7 +14,7 @@ from torch import Tensor
 from whet.config import resolve
 from whet.data.check import Rows
 from whet.engine.gradient import Part
-from whet.engine.loop import Job
+from whet.engine.job import Job
 from whet.models.anatomy import anatomy_of
 from whet.models.heads import outputs_of
 from whet.models.load import Built, Origin, key_dropouts

@@ -17,7 +17,8 @@ import yaml
 from torch import Tensor
 
 from contracts.families import picture_job
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 from whet.errors import StrategyError
 from whet.plan.explain import explain
 from whet.plan.strategy import STRATEGIES

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from whet.engine import checkpoint
 from whet.engine.batches import batch_rows
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 
 JobOf = Callable[..., Job]
 RATE, DECAY, BATCH, EPSILON = 2e-3, 0.01, 16, 1e-3

@@ -15,7 +15,8 @@ from torch import Tensor
 from whet.data.store import TokenStore
 from whet.engine.capture import States
 from whet.engine.forward import Forward
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 from whet.engine.precision import processes
 from whet.models.cut import find_cut
 

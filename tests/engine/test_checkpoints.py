@@ -18,7 +18,8 @@ from torch import Tensor
 
 from whet.engine import checkpoint
 from whet.engine.interrupt import interruptions
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 from whet.engine.weights import bests_of
 from whet.errors import Interrupted
 

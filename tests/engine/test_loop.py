@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from whet.engine import checkpoint
 from whet.engine.forward import set_modes
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 from whet.errors import NonFiniteError, TrainingError
 from whet.models.dropout import KeyedDropout
 from whet.plan.anatomy import Group, Parameter

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from whet.engine.batches import batch_rows, split_batch
 from whet.engine.forward import Forward
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 from whet.engine.precision import processes
 from whet.models.heads import outputs_of
 

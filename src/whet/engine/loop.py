@@ -11,10 +11,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,62 +19,24 @@ import torch
 from accelerate.utils import reduce
 from torch import Tensor
 
-from whet.config import Settings
 from whet.data.store import TokenStore
 from whet.engine.batches import batch_rows
 from whet.engine.capture import Captures, States, Wanted
 from whet.engine.forward import Boundary, Forward, set_modes
-from whet.engine.gradient import Gradient, Part, check_reached, forget, length_of
+from whet.engine.gradient import Gradient, check_reached, forget, length_of
 from whet.engine.interrupt import Asked, interruptions
+from whet.engine.job import Job, Outcome
 from whet.engine.journal import Journal
 from whet.engine.optimizers import Stepper, divide_by
-from whet.engine.position import Best, Ended, Position
+from whet.engine.position import Best, Ended
 from whet.engine.precision import free_memory, peak_memory_mb, processes
 from whet.engine.steps import LossScale, Step, Unread
 from whet.engine.timing import seconds_per_step, timed_budget
 from whet.engine.weights import Weights
 from whet.errors import Interrupted, NonFiniteError
-from whet.models.load import Built
 from whet.models.vocabulary import rows_in_use
-from whet.plan.anatomy import Anatomy
 from whet.plan.explain import boundaries, lowest_moving
-from whet.plan.values import Phase, Plan
-from whet.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a run needs.
-
-    `fresh` gives the weights that the model started with, by name; `cache` is where computed states are kept for other
-    runs and `identity` what those depend on; `watch` is told each line of progress.jsonl.
-    """
-
-    built: Built
-    anatomy: Anatomy
-    plan: Plan
-    task: Task
-    train: Part
-    valid: Part
-    settings: Settings
-    precision: str
-    folder: Path
-    cache: Path | None
-    identity: str
-    fresh: Callable[[], dict[str, Tensor]]
-    watch: Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How training went; the model then holds the weights kept. `earlier` are seconds of the sessions before this."""
-
-    kept: Best
-    kept_as: str
-    position: Position
-    earlier: float
-    captures: list[dict[str, Any]]
-    peak_memory_mb: float
+from whet.plan.values import Phase
 
 
 class Loop:

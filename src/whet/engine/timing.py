@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import nn
 
+from whet.config import TOKENS_AT_ONCE
 from whet.data.store import width_of
 from whet.engine.gradient import Gradient, forget
 
@@ -52,6 +53,8 @@ def timed_budget(
     tokens = len(rows) * width_of(int(lengths[rows].max()))
     kept = Remembered(folder, f"{identity} {gradient.forward.precision} {tokens}")
     tried = TRIED if gradient.forward.device.type == "cpu" else TRIED_ON_GPU
+    if tokens <= tried[0]:
+        return TOKENS_AT_ONCE
     found = kept.read()
     if found is None:
         found = fastest(tried, tokens, lambda budget: seconds_of(gradient, moving, rows, budget))
@@ -73,7 +76,7 @@ def seconds_of(gradient: Gradient, moving: Mapping[str, nn.Parameter], rows: np.
 def fastest(tried: Sequence[int], tokens: int, seconds: Callable[[int], float]) -> int:
     """The budget with the quickest step: one goes up for as long as that is clearly quicker. `tokens` are those of the
     step that `seconds` times; budgets that divide it no further are one and the same."""
-    best, quickest = tried[0], seconds(tried[0]) if tokens > tried[0] else 0.0
+    best, quickest = tried[0], seconds(tried[0])
     for budget in tried[1:]:
         if tokens <= best:
             break

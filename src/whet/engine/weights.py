@@ -93,9 +93,10 @@ class Weights:
         self.take({name: value / len(chosen) for name, value in total.items()})
 
     def save(self, at: Position, optimizer: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint, then remove what neither of the two latest refers to."""
+        """Write a checkpoint, then remove what neither of the two latest refers to. Before the first step the weights
+        are those that the run started with, and need no file."""
         if self.place.is_main_process:
-            parts = {"moved": self.now(), "optimizer": optimizer}
+            parts = {"moved": self.now() if at.done else {}, "optimizer": optimizer}
             checkpoint.write(self.folder, f"{at.done:06d}-{at.phase}", parts, at.model_dump())
             kept = checkpoint.listed(self.folder)[:2]
             wanted = {best for path in kept for best in bests_of(path)}

@@ -57,7 +57,8 @@ class Key:
 class KeyedDropout(nn.Module):
     """Stands in for `nn.Dropout`: the same share, the mask from the key. Rows are the first dimension.
 
-    Four masks come from one 64-bit hash, so `p` is met to 1/65,536.
+    Eight masks come from one 64-bit hash, so the share is that multiple of 1/256 which is nearest to `p`, none and all
+    excepted; what stays is scaled up by the share that is really dropped.
     """
 
     def __init__(self, p: float, name: str, key: Key) -> None:
@@ -71,19 +72,20 @@ class KeyedDropout(nn.Module):
             return x
         if len(x) != len(self.key.rows):
             raise RuntimeError(f"keyed dropout met {len(x)} rows where the batch has {len(self.key.rows)}")
-        keep = self._keep(x[0].numel(), x.device)[:, : x[0].numel()].view(x.shape)
-        return x * (keep.to(x.dtype) * (1 / (1 - self.p)))
+        of_256 = min(max(round(256 * self.p), 1), 255)
+        keep = self._bytes(x[0].numel(), x.device)[:, : x[0].numel()] >= of_256 - 128
+        return x * torch.where(keep, 256 / (256 - of_256), 0.0).to(x.dtype).view(x.shape)
 
-    def _keep(self, count: int, device: torch.device) -> Tensor:
-        """Rows x count (rounded up to 4), True where an element stays."""
+    def _bytes(self, count: int, device: torch.device) -> Tensor:
+        """Rows x count (rounded up to 8), whole numbers from -128 to 127, each as likely as the others."""
         rows = self.key.rows ^ self.salt
         for factor, shift in ((_M2, 29), (_M3, 32)):
             rows = (rows ^ (rows >> shift)) * _signed(factor)
-        bits = rows[:, None] ^ self.key.places((count + 3) // 4, device)[None, :]
+        bits = rows[:, None] ^ self.key.places((count + 7) // 8, device)[None, :]
         # The shift copies the sign; without the mask the topmost bit would always cancel itself.
         bits.mul_(_signed(_M1)).bitwise_xor_(bits >> 32).mul_(_signed(_M2))
         bits.bitwise_xor_((bits >> 29).bitwise_and_((1 << 35) - 1))
-        return bits.view(torch.int16) >= round(self.p * 65536) - 32768
+        return bits.view(torch.int8)
 
 
 def _signed(number: int) -> int:

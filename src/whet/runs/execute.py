@@ -22,7 +22,8 @@ from whet.data.read import Table, read
 from whet.data.split import Dataset, prepare
 from whet.engine.capture import cache_folder, identity
 from whet.engine.gradient import Part
-from whet.engine.loop import Job, Loop
+from whet.engine.job import Job
+from whet.engine.loop import Loop
 from whet.engine.precision import choose_precision, processes
 from whet.errors import Interrupted, RunError, TrainingError
 from whet.models.given import GivenModule

@@ -16,7 +16,7 @@ from whet.data.split import Dataset
 from whet.data.store import TokenStore
 from whet.engine.forward import Forward
 from whet.engine.gradient import Part
-from whet.engine.loop import Outcome
+from whet.engine.job import Outcome
 from whet.engine.precision import processes
 from whet.evaluate.baselines import Absent, Baseline
 from whet.evaluate.metrics import overfitting

@@ -10,7 +10,7 @@ import numpy as np
 
 from whet.config import Settings
 from whet.data.split import Dataset
-from whet.engine.loop import Outcome
+from whet.engine.job import Outcome
 from whet.evaluate import mistakes
 from whet.evaluate.baselines import Absent, Baseline
 from whet.evaluate.calibration import expected_calibration_error, reliability

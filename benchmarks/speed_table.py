@@ -25,6 +25,28 @@ def of_side(cells: dict[str, dict], side: str, figure: str) -> dict[int, float]:
     return found
 
 
+def bare(cell: dict) -> float | None:
+    """Seconds of our training call without its validations and checkpoints, which the peers' calls do not have."""
+    phases = cell["told"].get("phases", [])
+    if cell["seconds"] is None or not all("validating" in phase for phase in phases) or not phases:
+        return None
+    return cell["seconds"] - sum(phase["validating"] + phase["saving"] for phase in phases)
+
+
+def trains_only(cell: dict) -> bool:
+    """Whether a cell is of another library that does nothing in its training call but train."""
+    return "peer" in cell["told"] and not cell["told"]["settings"].get("dev_inside_training")
+
+
+def bare_ratio(row: Row, cells: dict[str, dict]) -> str:
+    """The ratio with ours taken bare; "-" where the peer validates in its call too, and where it says nothing."""
+    theirs = of_side(cells, row.peer, "seconds")
+    ours = {number: bare(cells[f"{row.ours}/{number}"]) for number in of_side(cells, row.ours, "seconds")}
+    both = [n for n, own in ours.items() if own is not None and n in theirs and trains_only(cells[f"{row.peer}/{n}"])]
+    found = [theirs[n] / (ours[n] or 1.0) for n in both]
+    return number(statistics.median(found)) if found and row.figure == "seconds" else "-"
+
+
 @dataclass(frozen=True)
 class Measured:
     """One row as measured: medians of both sides, the ratios in the order of repetitions."""
@@ -116,8 +138,8 @@ def markdown(works: dict[str, Work], cells: dict[str, dict]) -> str:
 
 
 def ratio_table(rows: list[Row], cells: dict[str, dict]) -> list[str]:
-    lines = ["| row | peer | peer's | whet's | ratio (low to high) | at least | aim | met? |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    lines = ["| row | peer | peer's | whet's | ratio (low to high) | at least | aim | met? | bare |"]
+    lines.append("| --- " * 9 + "|")
     for row in rows:
         found, name = measured(row, cells), row.peer.rsplit("/", 1)[1]
         name = f"{row.times} × {name}" if row.times > 1 else name
@@ -128,7 +150,7 @@ def ratio_table(rows: list[Row], cells: dict[str, dict]) -> list[str]:
             spread = f"{number(min(found.ratios))} to {number(max(found.ratios))}"
             sides = [f"{number(value)} {unit}" for value in (found.theirs, found.ours)]
             figures = [*sides, f"{number(found.ratio)} ({spread})", found.met]
-        lines.append(f"| {' | '.join([row.title, name, *figures[:3], *targets, figures[3]])} |")
+        lines.append(f"| {' | '.join([row.title, name, *figures[:3], *targets, figures[3], bare_ratio(row, cells)])} |")
     return lines
 
 

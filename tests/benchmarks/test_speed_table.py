@@ -16,7 +16,10 @@ MEMORY = Row("memory", "full/peer", "full/whet", 0.8, 0.6, figure="memory_mb")
 def cells(side: str, seconds: list[float], accuracy: list[float] | None = None) -> dict[str, dict[str, Any]]:
     scores = accuracy or [0.8] * len(seconds)
     return {
-        f"full/{side}/{number}": {"seconds": took, "memory_mb": 100 * took, "accuracy": score, "start": None}
+        f"full/{side}/{number}": {
+            **{"seconds": took, "memory_mb": 100 * took, "accuracy": score, "start": None},
+            "told": {"peer": "one", "settings": {}} if side == "peer" else {"phases": [{"validating": 1, "saving": 1}]},
+        }
         for number, (took, score) in enumerate(zip(seconds, scores, strict=True))
     }
 
@@ -73,4 +76,12 @@ def test_every_row_of_the_table_names_sides_that_its_work_runs() -> None:
 
 def test_what_was_not_measured_is_shown_as_missing() -> None:
     rows = markdown({"full": Work(dict, {}, (SPEED, MEMORY))}, {}).splitlines()
-    assert rows[2] == "| full | peer | missing |  |  | 1.5 | 2.5 |  |"
+    assert rows[2] == "| full | peer | missing |  |  | 1.5 | 2.5 |  | - |"
+
+
+def test_bare_ratios_leave_out_what_the_peer_does_not_do() -> None:
+    made = cells("peer", [12, 12, 12]) | cells("whet", [8, 8, 8])
+    assert "| 2.00 |" in markdown({"full": Work(dict, {}, (SPEED,))}, made)
+    for number in range(3):
+        made[f"full/peer/{number}"]["told"]["settings"]["dev_inside_training"] = True
+    assert "| 2.00 |" not in markdown({"full": Work(dict, {}, (SPEED,))}, made)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -201,8 +202,10 @@ class Loop:
             fact["saved_seconds"] = round(uncut - fact["seconds"], 2)
         self.at.seconds = self.earlier + time.monotonic() - self.begun
         before = sum(phase.seconds for phase in self.at.ended)
-        self.at.ended.append(Ended(steps=self.at.step, seconds=round(self.at.seconds - before, 3), why=why))
-        fresh = {"phase": self.at.phase + 1, "step": 0, "phase_best": None, "without_progress": 0}
+        beside = {name: round(self.at.beside.get(name, 0.0), 3) for name in ("validating", "saving")}
+        own = round(self.at.seconds - before, 3)
+        self.at.ended.append(Ended(steps=self.at.step, seconds=own, **beside, why=why))
+        fresh = {"phase": self.at.phase + 1, "step": 0, "phase_best": None, "without_progress": 0, "beside": {}}
         self.at = self.at.model_copy(update=fresh)
         self.save()
 
@@ -285,7 +288,9 @@ class Loop:
     def validate(self, phase: Phase) -> None:
         """Score the validation rows; keep the weights if they are the best of the phase or among the run's best."""
         self.read()
-        at, found = self.at, self.validated(self.at.done, self.at.phase)
+        at = self.at
+        with self.counted("validating"):
+            found = self.validated(at.done, at.phase)
         train_loss = at.losses[0] / max(at.losses[1], 1)
         at.history.append((at.done, train_loss, found.loss))
         at.losses = (0.0, 0)
@@ -295,7 +300,8 @@ class Loop:
             at.phase_best, at.without_progress = found, 0
         at.rank(found, max([1, *(edit.best for edit in self.plan.finish)]), lower)
         if found in (at.phase_best, *at.ranked):
-            self.weights.keep(found)
+            with self.counted("saving"):
+                self.weights.keep(found)
         line = {"step": at.done, "phase": phase.name, "split": "valid", "train_loss": train_loss, **found.scores}
         self.journal.write(line, best=at.best)
 
@@ -321,4 +327,12 @@ class Loop:
         self.at.progress = self.journal.secure()
         self.at.loss_scale = self.scale.state() if self.scale else None
         over = self.at.phase == len(self.plan.phases)
-        self.weights.save(self.at, {} if over else self.optimizer.state())
+        with self.counted("saving"):
+            self.weights.save(self.at, {} if over else self.optimizer.state())
+
+    @contextmanager
+    def counted(self, what: str) -> Iterator[None]:
+        """Count seconds that are not training."""
+        begun = time.monotonic()
+        yield
+        self.at.beside[what] = self.at.beside.get(what, 0.0) + time.monotonic() - begun

@@ -29,12 +29,15 @@ class Best(BaseModel):
 
 
 class Ended(BaseModel):
-    """A finished phase: its steps, its seconds (capture and validations counted), and why it ended."""
+    """A finished phase: its steps, its seconds (capture and validations counted), and why it ended. `validating` and
+    `saving` are the seconds among them that went into validations and checkpoints."""
 
     model_config = ConfigDict(frozen=True)
 
     steps: int
     seconds: float
+    validating: float
+    saving: float
     why: str
 
 
@@ -44,7 +47,7 @@ class Position(BaseModel):
     `lengths` holds the steps of each phase entered so far; `ended` how each finished phase went.
     `ranked` holds the best validations of the run that are kept, the best first; `phase_best` that of this phase.
     `losses` is (sum, steps) of the training loss since the last validation; `history` the step, training
-    and validation loss of each validation. `progress` is the length of progress.jsonl in bytes, `loss_scale` the state
+    and validation loss of each validation. `beside` are seconds of this phase's validations and checkpoints. `progress` is the length of progress.jsonl in bytes, `loss_scale` the state
     of the loss scale where products are in fp16, `tokens_at_once` the token budget that was timed.
     """
 
@@ -60,6 +63,7 @@ class Position(BaseModel):
     history: list[tuple[int, float, float]] = []
     progress: int = 0
     seconds: float = 0.0
+    beside: dict[str, float] = {}
     loss_scale: tuple[float, int] | None = None
     tokens_at_once: int | None = None
 

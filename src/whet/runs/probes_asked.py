@@ -31,7 +31,7 @@ INSTEAD = {
 POOLINGS: tuple[str, ...] = next(
     get_args(kind) for kind in get_args(NewHead.model_fields["pooling"].annotation) if get_args(kind)
 )
-WEAKEST, STRONGEST = 1e3, 1e-3
+WEAKEST, STRONGEST = 10.0, 1e-5
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def probes(
     batched fit of all heads.
 
     `depths` are blocks counted from the input (all), `poolings` of mean, cls, max and last (the model's own),
-    `penalties` how many values of scikit-learn's C, spaced evenly in their logarithm from 0.001 to 1000, or the values.
+    `penalties` how many values of scikit-learn's C, spaced evenly in their logarithm from 0.00001 to 10, or the values.
     Options are those of `whet probe --help`. Writes nothing. Raises `whet.errors.WhetError`.
     """
     from whet.runs.probes_asked import asked

@@ -36,7 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bert linear": {},
     "bert native": {"head": "native"},
     "bert mlp": {"head": "mlp(8, dropout=0.1)", "pooling": "cls"},
-    "bert two layers": {"head": "mlp(8, 6)", "pooling": "max", "steps": 40},
+    "bert two layers": {"head": "mlp(8, 6)", "pooling": "max", "steps": 40, "learning_rate": 0.003},
     "gpt2 linear": {},
     "gpt2 native": {"head": "native"},
     "gpt2 padded left": {"side": "left"},

@@ -17,7 +17,10 @@ def cells(side: str, seconds: list[float], accuracy: list[float] | None = None) 
     scores = accuracy or [0.8] * len(seconds)
     return {
         f"full/{side}/{number}": {
-            **{"seconds": took, "memory_mb": 100 * took, "accuracy": score, "start": None},
+            "seconds": took,
+            "memory_mb": 100 * took,
+            "accuracy": score,
+            "start": None,
             "told": {"peer": "one", "settings": {}} if side == "peer" else {"phases": [{"validating": 1, "saving": 1}]},
         }
         for number, (took, score) in enumerate(zip(seconds, scores, strict=True))

@@ -205,7 +205,13 @@ class Loop:
         beside = {name: round(self.at.beside.get(name, 0.0), 3) for name in ("validating", "saving")}
         own = round(self.at.seconds - before, 3)
         self.at.ended.append(Ended(steps=self.at.step, seconds=own, **beside, why=why))
-        fresh = {"phase": self.at.phase + 1, "step": 0, "phase_best": None, "without_progress": 0, "beside": {}}
+        fresh: dict[str, Any] = {
+            "phase": self.at.phase + 1,
+            "step": 0,
+            "phase_best": None,
+            "without_progress": 0,
+            "beside": {},
+        }
         self.at = self.at.model_copy(update=fresh)
         self.save()
 

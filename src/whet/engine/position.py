@@ -47,8 +47,9 @@ class Position(BaseModel):
     `lengths` holds the steps of each phase entered so far; `ended` how each finished phase went.
     `ranked` holds the best validations of the run that are kept, the best first; `phase_best` that of this phase.
     `losses` is (sum, steps) of the training loss since the last validation; `history` the step, training
-    and validation loss of each validation. `beside` are seconds of this phase's validations and checkpoints. `progress` is the length of progress.jsonl in bytes, `loss_scale` the state
-    of the loss scale where products are in fp16, `tokens_at_once` the token budget that was timed.
+    and validation loss of each validation. `progress` is the length of progress.jsonl in bytes.
+    `beside` are the seconds that went into validations and checkpoints of this phase. `loss_scale` is the state of
+    the loss scale where products are in fp16, `tokens_at_once` the token budget that was timed.
     """
 
     phase: int = 0

@@ -24,6 +24,7 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+Config = Annotated[str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output, and nothing else")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="rows: .csv, .tsv, .jsonl or .parquet", show_default=False)]
@@ -38,9 +39,7 @@ RunPath = Annotated[str, typer.Argument(metavar="RUN", help="a run folder, as wh
 def fine_tune(
     data: Data,
     flags: dict[str, Any],
-    config: Annotated[
-        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -54,9 +53,7 @@ def fine_tune(
 def train(
     data: Data,
     flags: dict[str, Any],
-    config: Annotated[
-        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -101,9 +98,7 @@ def probe(
     penalties: Annotated[
         str, typer.Option(help="how many, or values of C as in scikit-learn: 0.01,0.1,1.0", metavar="N")
     ] = "20",
-    config: Annotated[
-        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -157,9 +152,7 @@ def explain(
     flags: dict[str, Any],
     data: OptionalData = "",
     verb: Annotated[str, typer.Option(help="fine-tune or train", metavar="VERB")] = "fine-tune",
-    config: Annotated[
-        str | None, typer.Option(help="a YAML file of options; flags win over it", metavar="FILE")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

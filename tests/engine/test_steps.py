@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from whet.engine.loop import Loop
 from whet.engine.optimizers import divide_by
 from whet.engine.precision import choose_precision
 from whet.engine.steps import LossScale, Unread
-from whet.errors import NonFiniteError, SettingsError
+from whet.errors import NonFiniteError, SettingsError, TrainingError
 
 JobOf = Callable[..., Job]
 CPU = torch.device("cpu")
@@ -143,3 +144,22 @@ def test_a_run_leaves_nothing_behind_for_devices_that_are_not_there(job_of: JobO
     before = len(torch.cuda._queued_calls)
     Loop(job_of(steps=10)).run()
     assert len(torch.cuda._queued_calls) == before
+
+
+def test_a_model_that_cannot_be_compiled_is_said_so(job_of: JobOf) -> None:
+    from torch._inductor import config
+
+    refused = pytest.raises(TrainingError, match=r"--compile does not work here: .*compiler.* Leave it out")
+    with config.patch({"cpp.cxx": (None, "no-such-compiler")}), refused:
+        Loop(job_of(steps=1, compile=True)).run()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch's own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_has_the_same_losses_up_to_rounding(job_of: JobOf) -> None:
+    options: dict[str, Any] = {"steps": 6, "learning_rate": 0.01}
+    plain, compiled = job_of(**options), job_of(**options, compile=True)
+    Loop(plain).run()
+    Loop(compiled).run()
+    assert losses_of(compiled) == pytest.approx(losses_of(plain), rel=1e-4)

@@ -330,3 +330,19 @@ def test_products_in_bf16(tiny_bert: Path, rows_csv: Path, tmp_path: Path) -> No
     assert made["fp32"].metrics["precision"] is None
     weights = pretrained(made["bf16"].path / "model")
     assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_a_report_that_the_disk_refuses_leaves_the_run_finished(
+    tiny_bert: Path, rows_csv: Path, tmp_path: Path
+) -> None:
+    """A folder stands where the report should be."""
+    from whet.runs.execute import report
+    from whet.runs.folder import Folder
+
+    options: dict[str, Any] = {"steps": 1, "threads": 1, "quiet": True, "baselines": False}
+    run = whet.fine_tune(rows_csv, model=str(tiny_bert), out=tmp_path / "run", **options)
+    (run.path / "report.html").unlink()
+    (run.path / "report.html").mkdir()
+    with pytest.raises(RunError, match=r"the run is finished, but not its report: .* whet report"):
+        report(Folder.open(run.path))
+    assert whet.load(run.path).metrics["test"] == run.metrics["test"]

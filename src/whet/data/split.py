@@ -54,7 +54,7 @@ def prepare(
             known, _ = find_columns(own, columns.text, columns.label)
             parts[name] = check(own, known, findings, clean_labels=clean_labels, known=set(train.labels))
     shares = {name: share for name, share in (("test", test), ("valid", valid)) if isinstance(share, float | int)}
-    _refuse_too_little(train, shares)
+    _refuse_too_little(train, shares, findings)
     train, made = split(train, shares, seed)
     parts.update(made)
     labels = tuple(sorted(set(train.labels), key=_by_number))
@@ -77,12 +77,14 @@ def _by_number(label: str) -> tuple[int, float, str]:
     return (0, float(label), label) if label.lstrip("-").isdigit() else (1, 0.0, label)
 
 
-def _refuse_too_little(rows: Rows, shares: dict[str, float]) -> None:
+def _refuse_too_little(rows: Rows, shares: dict[str, float], findings: Findings) -> None:
     counts = Counter(rows.labels)
     if len(counts) < 2:
         only = next(iter(counts))
+        gone = ", ".join(f"{count} with {reason}" for reason, count in findings.dropped.items())
         raise DataError(
-            f"{rows.name}: every row has the label {only!r}; two or more different labels are needed. "
+            f"{rows.name}: every row {f'that can be used ({gone} left out) ' if gone else ''}has the label {only!r}; "
+            "two or more different labels are needed. "
             "Is --label the right column?"
         )
     if len(counts) > len(rows) / 2 and len(rows) >= 10:

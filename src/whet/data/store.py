@@ -15,6 +15,7 @@ from torch import Tensor
 from whet.data.check import Rows
 
 LOT = 10_000
+"""Rows that are tokenised between two words on how far it is."""
 STEP = 8
 """Padded widths are multiples of this: few distinct shapes, each of which costs a processor a new kernel."""
 

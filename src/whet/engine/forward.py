@@ -15,6 +15,7 @@ from whet.data.store import TokenStore
 from whet.engine.batches import by_width
 from whet.engine.capture import Pass, States
 from whet.engine.precision import products
+from whet.errors import TrainingError
 from whet.models.cut import Cut, find_cut, in_eval_mode
 from whet.models.heads import outputs_of
 from whet.plan.anatomy import Anatomy
@@ -54,11 +55,22 @@ class Forward:
         """Outputs for some rows, fp32, rows first."""
         with products(self.precision, self.device):
             if self.boundary is None:
-                return outputs_of(self.trained if torch.is_grad_enabled() else self.model, self.inputs(store, rows))
+                inputs = self.inputs(store, rows)
+                return self.whole(inputs) if torch.is_grad_enabled() else outputs_of(self.model, inputs)
             cut = self.boundary.cut
             self.boundary.served += len(rows)
             state = self.boundary.states[id(store)].batch(rows, self.device)
             return cut.above({} if cut.direct else self.inputs(store, rows), state)
+
+    def whole(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The outputs in training. Raises `TrainingError` where the model cannot be compiled."""
+        if self.trained is self.model:
+            return outputs_of(self.model, inputs)
+        try:
+            return outputs_of(self.trained, inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            why = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"--compile does not work here: {why}. Leave it out, or mend that") from error
 
     def inputs(self, store: TokenStore, rows: np.ndarray) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in store.batch(rows).items()}

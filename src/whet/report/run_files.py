@@ -36,12 +36,12 @@ class RunFiles:
     @property
     def metric(self) -> str:
         """The score that chose the weights kept."""
-        return str(self.asked["settings"].get("metric") or "accuracy")
+        return str(self.asked["settings"]["metric"])
 
     @property
     def part(self) -> str:
         """The part whose scores count: the test rows, or the validation rows where there are none."""
-        return "test" if self.metrics.get("test") else "valid"
+        return "test" if self.metrics["test"] else "valid"
 
 
 def read_run(folder: Path) -> RunFiles:

@@ -63,7 +63,8 @@ class Screen:
             self.say(f"phase {number}  {describe(phase)}")
 
     def before(self, scores: dict[str, float | str]) -> None:
-        """What simple methods reach on the validation rows."""
+        """What simple methods reach on the validation rows. Training begins now, and its first line can wait."""
+        self.shown = time.monotonic()
         shown = [f"{name} {score if isinstance(score, str) else f'{score:.4f}'}" for name, score in scores.items()]
         self.say(f"before   on validation: {', '.join(shown)}")
 
@@ -138,7 +139,7 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
     ]
     more: list[str] = []
     findings = [wrapped(finding["text"], "note     ") for finding in verdict["findings"]]
-    for piece in (*findings[:3], weak_labels(metrics), captured(asked.get("captures", []))):
+    for piece in (*findings[:3], weak_labels(metrics), captured(asked["captures"])):
         if len(top) + len(end) + len(more) + len(piece) <= MOST_LINES:
             more += piece
     return "\n".join([*top, *more, *end])

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from whet.data.store import TokenStore, width_of
-from whet.engine import checkpoint
 from whet.engine.batches import by_width
 from whet.engine.precision import HALF, free_device_memory, products
 from whet.models.cut import Cut, in_eval_mode, states_at
@@ -191,9 +190,8 @@ class Captures:
         temporary = path.with_suffix(f".{os.getpid()}")
         raw = bytes_of(states.flat)
         try:
-            raw.tofile(temporary)
-            checkpoint.flush(temporary)
-            facts |= {"sequence": states.sequence, "sha256": hashlib.sha256(raw.tobytes()).hexdigest()}
+            raw.tofile(temporary)  # not flushed to the disk: what a crash leaves torn is seen when it is read
+            facts |= {"sequence": states.sequence, "sha256": hashlib.sha256(memoryview(raw)).hexdigest()}
             facts |= {"seconds": states.seconds}
             path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
             temporary.replace(path)

@@ -24,6 +24,7 @@ from whet.data.store import TokenStore
 from whet.engine.batches import batch_rows
 from whet.engine.capture import Captures, States, Wanted
 from whet.engine.forward import Boundary, Forward, set_modes
+from whet.engine.frozen import cast_once
 from whet.engine.gradient import Gradient, check_reached, forget, length_of
 from whet.engine.interrupt import Asked, interruptions
 from whet.engine.job import Job, Outcome
@@ -101,17 +102,21 @@ class Loop:
 
     def run_phase(self, phase: Phase, asked: Asked) -> None:
         self.enter(phase)
-        while self.at.step < self.at.lengths[self.at.phase] and not self.out_of_patience(phase):
-            stop = self.anyone(asked.to_stop)
-            rows = self.rows_of(self.at.step)
-            self.take_step(phase, rows)
-            if self.validation_is_due():
-                self.validate(phase)
-            if stop or self.anyone(time.monotonic() - self.saved > self.settings.checkpoint_seconds):
-                self.save()
-            if stop:
-                raise Interrupted("stopped after a finished step; everything is saved")
+        with cast_once(self.forward, self.anatomy, self.job.train.store):
+            while self.at.step < self.at.lengths[self.at.phase] and not self.out_of_patience(phase):
+                self.run_step(phase, asked)
         self.leave(phase)
+
+    def run_step(self, phase: Phase, asked: Asked) -> None:
+        """One step, and what is due after it. What was asked to stop does so here."""
+        stop = self.anyone(asked.to_stop)
+        self.take_step(phase, self.rows_of(self.at.step))
+        if self.validation_is_due():
+            self.validate(phase)
+        if stop or self.anyone(time.monotonic() - self.saved > self.settings.checkpoint_seconds):
+            self.save()
+        if stop:
+            raise Interrupted("stopped after a finished step; everything is saved")
 
     def anyone(self, wish: bool) -> bool:
         """Does any process wish so? All get the same answer, so that they save and stop together."""

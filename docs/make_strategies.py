@@ -23,10 +23,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 from whet.plan.anatomy import Anatomy, Group, Parameter
+from whet.plan.edits import NewHead
 from whet.plan.explain import boundaries, explain, lowest_moving, picture
 from whet.plan.minutes import cost
 from whet.plan.strategy import STRATEGIES, parse_strategy
-from whet.plan.values import Defaults, NewHead, Phase, Plan
+from whet.plan.values import Defaults, Phase, Plan
 from whet.report.terminal import count
 
 PAGE = Path(__file__).parent / "guide" / "strategies.md"

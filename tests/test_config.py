@@ -10,8 +10,9 @@ import pytest
 import whet
 from whet.config import DEFAULT_MODEL, Resolved, Settings, resolve
 from whet.errors import PathError, SettingsError
+from whet.plan.edits import NewHead, SetDropout
 from whet.plan.schedules import Cosine, Linear, Warmup
-from whet.plan.values import SGD, Length, NewHead, SetDropout
+from whet.plan.values import SGD, Length
 
 WRONG: dict[str, Any] = {
     "valid": "0",

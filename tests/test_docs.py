@@ -12,8 +12,8 @@ import pytest
 
 import whet
 from whet.config import BESIDE, Settings
+from whet.plan.edits import NewHead
 from whet.plan.strategy import STRATEGIES, parse_strategy
-from whet.plan.values import NewHead
 from whet.runs.note import usage
 
 ROOT = Path(__file__).parent.parent

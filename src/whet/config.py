@@ -16,10 +16,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 import whet.plan.strategies  # noqa: F401 (registers them)
 from whet.errors import PathError, SettingsError, StrategyError, UsageError, did_you_mean, nearest
+from whet.plan.edits import NewHead, SetDropout
 from whet.plan.schedules import AnyWarmup
 from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
-from whet.plan.values import AnyOptimizer, AnySchedule, Defaults, Length, NewHead, Patience, Plan, SetDropout
+from whet.plan.values import AnyOptimizer, AnySchedule, Defaults, Length, Patience, Plan
 
 VERBS = {"fine_tune": "full", "train": "probe"}
 """The two verbs, and the strategy that each stands for unless told otherwise."""

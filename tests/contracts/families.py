@@ -18,7 +18,7 @@ from whet.engine.job import Job
 from whet.models.anatomy import anatomy_of
 from whet.models.heads import outputs_of
 from whet.models.load import Built, Origin, key_dropouts
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 from whet.tasks.classification import Classification
 
 

@@ -22,9 +22,10 @@ from whet.engine.loop import Loop
 from whet.errors import NonFiniteError, TrainingError
 from whet.models.dropout import KeyedDropout
 from whet.plan.anatomy import Group, Parameter
+from whet.plan.edits import NewHead
 from whet.plan.schedules import Constant
 from whet.plan.select import Select
-from whet.plan.values import SGD, Length, NewHead, Patience, Phase, Plan, Rate
+from whet.plan.values import SGD, Length, Patience, Phase, Plan, Rate
 
 JobOf = Callable[..., Job]
 STEPS = Length(amount=4, unit="steps")

@@ -28,9 +28,10 @@ from whet.engine.job import Job
 from whet.engine.loop import Loop
 from whet.engine.weights import bests_of
 from whet.errors import Interrupted, RunError, SettingsError
+from whet.plan.edits import NewHead
 from whet.plan.schedules import Constant
 from whet.plan.select import match
-from whet.plan.values import Length, NewHead, Phase, Plan, Rate
+from whet.plan.values import Length, Phase, Plan, Rate
 from whet.runs.execute import begin, go_on
 
 JobOf = Callable[..., Job]

@@ -18,7 +18,7 @@ from whet.models.heads import outputs_of
 from whet.models.load import Built, build, load_tokenizer
 from whet.models.reference import find_model
 from whet.plan.anatomy import Anatomy
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 
 TEXTS = (
     "my card was swallowed by the machine at the station",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from whet.models.heads import Head, pool, start
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 
 
 def plain(states: Tensor, mask: Tensor, how: str) -> Tensor:

@@ -14,7 +14,7 @@ from whet.errors import ModelError
 from whet.models.dropout import KeyedDropout
 from whet.models.load import build, length_limit, load_tokenizer
 from whet.models.reference import find_model
-from whet.plan.values import NewHead, SetDropout
+from whet.plan.edits import NewHead, SetDropout
 
 POOLED, NATIVE = NewHead(), NewHead(kind="native")
 

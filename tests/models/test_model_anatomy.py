@@ -16,7 +16,7 @@ from whet.models.heads import outputs_of
 from whet.models.load import build, load_tokenizer
 from whet.models.reference import find_model
 from whet.plan.anatomy import Anatomy
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 
 TOKENS = {
     "input_ids": torch.tensor([[1, 5, 6, 7], [1, 8, 9, 10]]),

@@ -17,8 +17,9 @@ from whet.evaluate.calibration import expected_calibration_error, reliability
 from whet.evaluate.intervals import score_intervals
 from whet.evaluate.metrics import classification, confusion
 from whet.evaluate.metrics import per_label as scores_per_label
+from whet.plan.edits import Average, NewHead
 from whet.plan.select import everything, head, top
-from whet.plan.values import AdamW, Average, Length, NewHead, Phase, Plan, Rate
+from whet.plan.values import AdamW, Length, Phase, Plan, Rate
 from whet.runs.proof import against, per_label, went_wrong
 from whet.runs.seeds import spread as over_seeds
 

@@ -16,7 +16,7 @@ import whet
 from report.pages import Page, read_page
 from report.run_folders import change, make_run, read, write
 from whet.errors import PathError, RunError
-from whet.plan.values import Average
+from whet.plan.edits import Average
 from whet.report.classes import matrix
 from whet.report.html import write_report
 

@@ -26,7 +26,7 @@ from whet.models.heads import Pooled, outputs_of, pool
 from whet.models.load import build, load_tokenizer
 from whet.models.reference import find_model
 from whet.plan.anatomy import Anatomy
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 from whet.runs.probes import Probes
 from whet.runs.probes_asked import OPTIONS, POOLINGS
 

@@ -23,7 +23,7 @@ from whet.errors import ModelError, SettingsError
 from whet.models.dropout import key_dropouts
 from whet.models.heads import outputs_of
 from whet.models.load import Built, Origin, build, change_dropout, length_limit, load_tokenizer, ready_to_pad, save
-from whet.plan.values import Edit, NewHead
+from whet.plan.edits import Edit, NewHead
 
 WEIGHTS = "weights.safetensors"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 
 
 def pool(states_BTH: Tensor, mask_BT: Tensor, how: str) -> Tensor:

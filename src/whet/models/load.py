@@ -22,7 +22,7 @@ from whet.errors import ModelError
 from whet.models.dropout import Key, key_dropouts
 from whet.models.heads import Head, Pooled, start
 from whet.models.reference import ModelFolder
-from whet.plan.values import Edit, NewHead, SetDropout
+from whet.plan.edits import Edit, NewHead, SetDropout
 
 
 @dataclass(frozen=True)

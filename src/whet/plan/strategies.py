@@ -10,11 +10,12 @@ from typing import Any
 
 from whet.errors import StrategyError
 from whet.plan.anatomy import Anatomy
+from whet.plan.edits import Average, NewHead
 from whet.plan.schedules import Linear, Warmup
 from whet.plan.select import Select, everything, groups, head, kinds, match
 from whet.plan.select import top as top_blocks
 from whet.plan.strategy import Strategy, strategy
-from whet.plan.values import AdamW, Average, Defaults, Length, NewHead, Patience, Phase, Plan
+from whet.plan.values import AdamW, Defaults, Length, Patience, Phase, Plan
 
 FINE_TUNE_RATE = 1.5e-4
 NEW_HEAD = {"head": 10.0}

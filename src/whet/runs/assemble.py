@@ -23,9 +23,10 @@ from whet.models.load import Built, build, length_limit, load_tokenizer
 from whet.models.reference import ModelFolder, find_model
 from whet.models.temperature import last_layer
 from whet.plan.anatomy import Anatomy
+from whet.plan.edits import Edit
 from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
-from whet.plan.values import Edit, Plan
+from whet.plan.values import Plan
 from whet.tasks.classification import Classification
 
 Watch = Callable[[dict[str, Any]], None]

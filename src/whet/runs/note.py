@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whet.models.given import GivenModule
 from whet.models.reference import ModelFolder
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 
 POOLS = {
     "mean": "(states * mask).sum(1) / mask.sum(1)",

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from whet.config import Resolved, resolve
 from whet.errors import SettingsError, did_you_mean
-from whet.plan.values import NewHead
+from whet.plan.edits import NewHead
 
 OPTIONS = (
     "model", "text", "label", "valid", "test", "clean_labels", "class_weight", "metric", "precision", "max_length",

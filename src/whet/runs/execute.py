@@ -126,7 +126,8 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
 
 
 def read_rows(settings: Settings, data: Any) -> Dataset:
-    options = {name: getattr(settings, name) for name in ("text", "label", "valid", "test", "clean_labels")}
+    names = ("text", "label", "valid", "test", "clean_labels", "remember")
+    options = {name: getattr(settings, name) for name in names}
     return prepare(data, **options, seed=settings.seed if settings.split_seed is None else settings.split_seed)
 
 
@@ -146,7 +147,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
     found = {"text": dataset.columns.text, "label": dataset.columns.label}
     taken = {name: value for name, value in found.items() if getattr(settings, name) is None}
     # A run may be taken up from another folder than it was started in.
-    named = {name: getattr(settings, name) for name in ("model", "valid", "test")}
+    named = {name: getattr(settings, name) for name in ("model", "valid", "test", "remember")}
     paths = {name: str(Path(value).resolve()) for name, value in named.items() if Path(str(value)).exists()}
     origin = parts.built.origin
     folder.write_plan(parts.plan)
@@ -217,6 +218,9 @@ def train(
     folder: Folder, settings: Settings, dataset: Dataset, parts: Assembled, clock: Stopwatch, watch: Watch
 ) -> Folder:
     """Tokenise, run the plan, score the test rows once, save."""
+    from whet.runs import forgetting  # statistics are slow to import, so not before they are needed
+    from whet.runs.proof import proof
+
     with clock.stage("tokenise"):
         rows = {name: parts.part(getattr(dataset, name), watch) for name in ("train", "valid", "test")}
     stores = {name: part.store for name, part in rows.items()}
@@ -225,6 +229,8 @@ def train(
     watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores)})
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
+        with clock.stage("forgetting"):
+            known = forgetting.known_before(folder.path, parts, dataset, settings)
         found: Found = []
         if settings.baselines and len(dataset.test) and place.is_main_process:
             with clock.stage("baselines"):
@@ -236,19 +242,21 @@ def train(
             temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
             scored = score_test(parts, rows["test"], settings, loop.forward.precision)
         if place.is_main_process:
-            from whet.runs.proof import proof  # statistics are slow to import, so not before they are needed
-
             with clock.stage("save"):
                 keep_model(folder, parts)
                 if scored.outputs is not None:
                     write_predictions(folder.path / "predictions.csv", dataset, parts, scored.outputs, found)
+            with clock.stage("forgetting"):
+                lost = forgetting.forgotten(known, parts, dataset, settings)
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
             made = result(folder.path, dataset, parts, outcome, scored, stores)
-            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature)
-            folder.write_json("metrics.json", {**made, "seconds": clock.total(outcome.earlier), "seeds": None})
+            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)
+            made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
+            folder.write_json("metrics.json", made)
             folder.event("finished")
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
-            (folder.path / FILE).unlink(missing_ok=True)
+            for name in (FILE, forgetting.FILE):
+                (folder.path / name).unlink(missing_ok=True)
     if place.is_main_process:
         report(folder)
     place.wait_for_everyone()

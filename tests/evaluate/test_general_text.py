@@ -34,7 +34,7 @@ def test_left_and_right_sentences_are_all_there_in_order() -> None:
 def test_paragraphs_are_about_as_long_as_they_are_said_to_be() -> None:
     words = [len(paragraph.split()) for paragraph in paragraphs()]
     assert len(words) >= 120
-    assert 50 <= min(words)
+    assert min(words) >= 50
     assert max(words) <= 120
     assert 70 <= np.mean(words) <= 90
 

@@ -120,11 +120,29 @@ def test_a_resume_without_what_was_kept_measures_the_pretrained_body_again(
         if line.get("split") == "train" and line["step"] == 4:
             raise Interrupted("as if by hand")
 
-    given = {**FIXED, "model": str(tiny_bert), "out": tmp_path / "cut", "checkpoint_seconds": 0.01}
+    given = {**FIXED, "model": str(tiny_bert), "out": tmp_path / "cut", "checkpoint_seconds": 0.01, "cache": "off"}
     with pytest.raises(Interrupted):
         begin(resolve("fine_tune", {**given, "remember": str(earlier)}), rows_csv, stop)
     (tmp_path / "cut" / "forgetting.safetensors").unlink()
     assert go_on(tmp_path / "cut", lambda line: None).metrics()["forgetting"] == run.metrics["forgetting"]
+
+
+def test_what_the_pretrained_body_knows_is_kept_for_other_runs_and_a_torn_file_is_made_again(
+    tiny_bert: Path, rows_csv: Path, tmp_path: Path
+) -> None:
+    def again(out: str) -> dict[str, Any]:
+        return tuned(tmp_path / out, tiny_bert, rows_csv, cache=str(tmp_path / "cache")).metrics["forgetting"]
+
+    first = again("first")
+    states = (tmp_path / "cache" / "states").glob("*.states")
+    (kept,) = [path for path in states if not path.with_suffix(".json").exists()]
+    content, written = kept.read_bytes(), kept.stat().st_mtime_ns
+    assert again("second") == first
+    assert kept.stat().st_mtime_ns == written
+    for torn in (content[:-100], content[:-100] + bytes(100)):
+        kept.write_bytes(torn)
+        assert again(f"after a tear at {len(torn)}") == first
+        assert kept.read_bytes() == content
 
 
 def test_rows_to_remember_that_have_changed_stop_a_resume(tiny_bert: Path, rows_csv: Path, tmp_path: Path) -> None:
@@ -190,7 +208,7 @@ def test_a_decoder_is_asked_for_the_next_token(head: str, tiny_gpt2: Path, rows_
     assert found["pooling"] == ("last" if head == "linear" else "mean")
     own = found["sentences"]["spearman"]
     assert own["after"] == pytest.approx(plain_spearman(run.path / "model", found["pooling"]), abs=2e-3)
-    assert "general text: loss of the next token" in str(run)
+    assert "general text: next-token loss" in str(run)
 
 
 def test_a_checkpoint_with_a_head_for_masked_tokens_is_asked_for_them(
@@ -302,5 +320,5 @@ def test_what_is_clearly_lost_is_a_finding_with_what_to_do(tiny_bert: Path, rows
     assert own["high"] < -0.02
     (said,) = [one["text"] for one in run.metrics["verdict"]["findings"] if one["kind"] == "forgot"]
     assert f"went from {own['before']:.3f} to {own['after']:.3f}" in said
-    assert "fewer epochs, a lower rate, or lp_ft" in said
+    assert "fewer epochs, a lower rate, or the strategy lp_ft or" in said
     assert said in run.report.read_text(encoding="utf-8")

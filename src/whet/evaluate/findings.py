@@ -190,6 +190,6 @@ def of_forgetting(facts: Facts) -> Iterator[Finding]:
         if one.clear
     ]
     if said:
-        other = f", or {' or '.join(facts.keeping_more)}" if facts.keeping_more else ""
+        other = f", or the strategy {' or '.join(facts.keeping_more)}" if facts.keeping_more else ""
         cure = f"Where that matters: fewer epochs, a lower rate{other}."
         yield Finding("forgot", f"The body forgot: {'; '.join(said)}. {cure}")

@@ -9,7 +9,7 @@ from typing import Any
 from whet.report.facts import end_of
 from whet.report.run_files import RunFiles
 
-TOKENS = {"next token": "loss of the next token", "masked": "loss of masked tokens"}
+TOKENS = {"next token": "next-token loss", "masked": "masked loss"}
 
 
 @dataclass(frozen=True)

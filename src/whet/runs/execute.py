@@ -230,7 +230,7 @@ def train(
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
         with clock.stage("forgetting"):
-            known = forgetting.known_before(folder.path, parts, dataset, settings)
+            known = forgetting.known_before(loop.job, parts, dataset)
         found: Found = []
         if settings.baselines and len(dataset.test) and place.is_main_process:
             with clock.stage("baselines"):

@@ -5,15 +5,17 @@ What was known before is kept in the run folder while it trains, so that a resum
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from whet.config import Settings
 from whet.data.earlier import Earlier
 from whet.data.split import Dataset
+from whet.engine.job import Job
 from whet.engine.precision import processes
 from whet.evaluate.facts import Lost
 from whet.evaluate.forgetting import Probe, accuracy_change, agreement, alignment, loss_change, spearman_change
@@ -31,15 +33,26 @@ KEEPING_MORE = ("lp_ft", "interpolate", "with_replay", "pull_to_base", "lora", "
 MOST_NAMED = 3
 
 
-def known_before(folder: Path, parts: Assembled, dataset: Dataset, settings: Settings) -> Known | None:
-    """What the run folder holds, else what the pretrained body knows, measured now and kept there. None where nothing
-    is to be measured, and in all processes but the main one."""
+def known_before(job: Job, parts: Assembled, dataset: Dataset) -> Known | None:
+    """What the run folder holds of the pretrained body, else the cache of all runs, else what is measured now; kept in
+    both. None where nothing is to be measured, and in all processes but the main one."""
+    settings = job.settings
     if not settings.forgetting or unmeasured(parts) or not processes().is_main_process:
         return None
-    path = folder / FILE
-    if not path.exists():
-        body_of(parts, settings).knows(dataset.earlier, split_seed(settings)).keep(path)
-    return Known.kept(path)
+    found = Known.kept(job.folder / FILE)
+    if found is not None:
+        return found
+    body, seed = body_of(parts, settings), split_seed(settings)
+    # Where states are kept, so that what was used longest ago goes with the oldest of them.
+    cached = job.cache / f"{body.asked(job.identity, dataset.earlier, seed)}.states" if job.cache else None
+    found = Known.kept(cached)
+    if found is None:
+        found = body.knows(dataset.earlier, seed)
+        if cached is not None:
+            with suppress(OSError, SafetensorError):  # a cache that cannot be written changes no result
+                found.keep(cached)
+    found.keep(job.folder / FILE)
+    return found
 
 
 def forgotten(before: Known | None, parts: Assembled, dataset: Dataset, settings: Settings) -> dict[str, Any] | None:
@@ -105,7 +118,7 @@ def unmeasured(parts: Assembled) -> dict[str, Any]:
 
 
 def body_of(parts: Assembled, settings: Settings) -> Body:
-    """The body as it is now, with the pooling of its head. What a native head reads is its own affair: the mean then."""
+    """The body as it is now, with the pooling of its head; with a native head, which has none, the mean."""
     model, source = parts.built.model, parts.source
     assert not isinstance(source, GivenModule)  # left out before
     assert isinstance(model, Pooled | PreTrainedModel)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from whet.data.check import Rows
@@ -25,6 +28,7 @@ from whet.models.depths import END, Depths, Last
 from whet.models.language import Kind, language_model
 from whet.models.reference import ModelFolder
 
+FORMAT = 1
 TEXTS: dict[Kind, int] = {"next token": 60, "masked": 120}
 """Paragraphs that are read. Of each, all of its ninety tokens or so are predicted, or 15 % of them."""
 HELD_OUT = {"test": 0.3, "valid": 0.15}
@@ -49,7 +53,8 @@ class Known:
     earlier: Probe | str | None
 
     def keep(self, path: Path) -> None:
-        """Write a file: whole, or not there."""
+        """Write a file: whole, or not there. Not flushed to the disk: what a crash leaves torn is seen when it is
+        read."""
         arrays = {"left": self.sentences.left, "right": self.sentences.right}
         facts: dict[str, Any] = {"language": self.language, "earlier": self.earlier}
         if isinstance(self.language, Language):
@@ -58,22 +63,38 @@ class Known:
         if isinstance(self.earlier, Probe):
             arrays["probabilities"] = self.earlier.probabilities
             facts["earlier"] = {"penalty": self.earlier.penalty}
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(f".{os.getpid()}")
         whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-        save_file(whole, str(temporary), metadata={"facts": json.dumps(facts)})
+        save_file(whole, str(temporary), metadata={"facts": json.dumps(facts), "sha256": digest(whole)})
         temporary.replace(path)
 
     @staticmethod
-    def kept(path: Path) -> Known:
-        """What `keep` wrote."""
-        with safe_open(str(path), "numpy") as file:
-            facts, read = json.loads(file.metadata()["facts"]), file.get_tensor
-            language, earlier = facts["language"], facts["earlier"]
-            if isinstance(language, dict):
-                language = Language(language["kind"], Losses(read("sums"), read("tokens")))
-            if isinstance(earlier, dict):
-                earlier = Probe(read("probabilities"), earlier["penalty"])
-            return Known(Sides(read("left"), read("right")), language, earlier)
+    def kept(path: Path | None) -> Known | None:
+        """What `keep` wrote; None where there is nothing whole."""
+        if path is None or not path.exists():
+            return None
+        try:
+            with safe_open(str(path), "numpy") as file:
+                arrays, said = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+        if said["sha256"] != digest(arrays):
+            return None
+        facts = json.loads(said["facts"])
+        language, earlier = facts["language"], facts["earlier"]
+        if isinstance(language, dict):
+            language = Language(language["kind"], Losses(arrays["sums"], arrays["tokens"]))
+        if isinstance(earlier, dict):
+            earlier = Probe(arrays["probabilities"], earlier["penalty"])
+        return Known(Sides(arrays["left"], arrays["right"]), language, earlier)
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays by name."""
+    made = hashlib.sha256()
+    for name in sorted(arrays):
+        made.update(name.encode() + arrays[name].tobytes())
+    return made.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -99,6 +120,15 @@ class Body:
         half = len(general.scores)
         of_earlier = None if earlier is None else self.probe(earlier, seed)
         return Known(Sides(vectors[:half], vectors[half:]), self.language(), of_earlier)
+
+    def asked(self, identity: str, earlier: Earlier | None, seed: int) -> str:
+        """A name for all that `knows` depends on: what is asked, and `identity`, the weights and the machine."""
+        made = hashlib.sha256(json.dumps([FORMAT, identity, self.pooling, self.max_length, seed]).encode())
+        for texts in (pairs().sentences, paragraphs()):
+            made.update(self.store(texts, self.limit).fingerprint)
+        if earlier is not None:
+            made.update(earlier.rows.fingerprint.encode())
+        return made.hexdigest()
 
     def vectors(self, texts: tuple[str, ...], limit: int) -> np.ndarray:
         """One vector per text: N x H."""

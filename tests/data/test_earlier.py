@@ -34,7 +34,7 @@ def test_else_they_are_recognised_and_the_guess_is_noted(tmp_path: Path) -> None
     found = read_earlier(str(path), TASK, findings)
     assert found.rows.labels[:2] == ("x", "y")
     assert findings.notes == [
-        f"to remember, {path}: {name}" for name in ("label column: topic", "text column: sentence")
+        f"to remember, {path.name}: {name}" for name in ("label column: topic", "text column: sentence")
     ]
 
 
@@ -43,8 +43,8 @@ def test_what_is_left_out_is_noted_and_not_counted_among_the_rows_to_learn_from(
     path.write_text(path.read_text() + ",x\nwords,\n")
     assert read_earlier(str(path), TASK, findings).found == 30
     assert findings.notes == [
-        f"to remember, {path}: 1 rows left out: empty text",
-        f"to remember, {path}: 1 rows left out: no label",
+        f"to remember, {path.name}: 1 rows left out: empty text",
+        f"to remember, {path.name}: 1 rows left out: no label",
     ]
     assert not findings.dropped
 

@@ -86,6 +86,7 @@ def test_a_tuned_body_is_read_through_the_head_that_transformers_would_give_it(
     found = language_model(source, body, left_over)
     assert isinstance(found, LanguageModel)
     setattr(model, model.base_model_prefix, body)
+    model.tie_weights()
     model.save_pretrained(tmp_path / "tuned")
     with quiet_libraries():
         again = getattr(transformers, name).from_pretrained(tmp_path / "tuned").eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from whet.data.check import Columns, Findings, Rows, check, find_columns
 from whet.data.read import read
@@ -47,5 +48,5 @@ def read_earlier(
         drawn = rows.take(sorted(random.Random(f"whet earlier {seed}").sample(range(len(rows)), MOST)))
     left_out = [f"{count} rows left out: {reason}" for reason, count in own.dropped.items()]
     fewer = [f"{len(drawn):,} of {len(rows):,} rows are used (seed {seed})"] if len(drawn) < len(rows) else []
-    findings.notes += [f"to remember, {source}: {note}" for note in (*notes, *own.notes, *left_out, *fewer)]
+    findings.notes += [f"to remember, {Path(source).name}: {note}" for note in (*notes, *own.notes, *left_out, *fewer)]
     return Earlier(drawn, len(rows), tuple(sorted(set(drawn.labels))))

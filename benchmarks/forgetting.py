@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from cells import SHARED, Cells, run_json
+from cells import Cells, run_json
 from strategies import Forgetting, sst2
 from whet.evaluate.forgetting import Sides, alignment, jackknife, loss_change, spearman
 
@@ -87,10 +87,9 @@ def covered(found: list, true: float) -> dict[str, float]:
 
 
 def tuned(strategy: str, rate: str, work: Path, forgetting: Forgetting) -> dict:
-    data = SHARED / "data" / "sst2"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "whet", "fine-tune", str(sst2("200 rows", work)), f"--strategy={strategy}"]
-        command += [f"--valid={data / 'dev.csv'}", "--test=0", f"--learning-rate={rate}", f"--out={folder}/run"]
+        command += ["--test=0", f"--learning-rate={rate}", f"--out={folder}/run"]
         found = run_json([*command, "--cache=off", "--no-baselines", "--json", "--quiet"])
         own = {"sentences": found["forgetting"]["sentences"], "seconds": found["seconds"]}
         return {**own, **forgetting.of(Path(folder) / "run" / "model")}

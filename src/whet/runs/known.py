@@ -132,9 +132,9 @@ class Body:
 
     def vectors(self, texts: tuple[str, ...], limit: int) -> np.ndarray:
         """One vector per text: N x H."""
-        last = Depths(Last(self.module), (0,), (END,), None)
-        store = self.store(texts, limit)
-        found = pooled_vectors(last, (self.pooling,), store, self.token_budget, "fp32", processes().device)
+        device, store = processes().device, self.store(texts, limit)
+        last = Depths(Last(self.module).to(device), (0,), (END,), None)
+        found = pooled_vectors(last, (self.pooling,), store, self.token_budget, "fp32", device)
         return found[0, self.pooling].numpy()
 
     def store(self, texts: tuple[str, ...], limit: int) -> TokenStore:

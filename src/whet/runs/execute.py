@@ -255,8 +255,8 @@ def train(
             folder.write_json("metrics.json", made)
             folder.event("finished")
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
-            for name in (FILE, forgetting.FILE):
-                (folder.path / name).unlink(missing_ok=True)
+            (folder.path / FILE).unlink(missing_ok=True)
+            forgetting.discard(folder.path)
     if place.is_main_process:
         report(folder)
     place.wait_for_everyone()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -29,7 +30,8 @@ from whet.runs.known import Body, Known, Language, divided, numbered
 
 FILE = "forgetting.safetensors"
 KEEPING_MORE = ("lp_ft", "interpolate", "with_replay", "pull_to_base", "lora", "lift", "top")
-"""Strategies that are named against forgetting, where they are registered: first what costs the score least."""
+"""Strategies named against forgetting, where they are registered. The first was measured to keep much at no clear loss
+of score (docs/guide/strategies.md); of the others it is what they are made for."""
 MOST_NAMED = 3
 
 
@@ -53,6 +55,12 @@ def known_before(job: Job, parts: Assembled, dataset: Dataset) -> Known | None:
                 found.keep(cached)
     found.keep(job.folder / FILE)
     return found
+
+
+def discard(folder: Path) -> None:
+    """Remove what was kept in a run folder, and what a kill may have left half-written."""
+    for path in folder.glob(f"{Path(FILE).stem}.*"):
+        path.unlink()
 
 
 def forgotten(before: Known | None, parts: Assembled, dataset: Dataset, settings: Settings) -> dict[str, Any] | None:

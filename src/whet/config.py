@@ -174,6 +174,10 @@ class Settings(BaseModel):
     )
     cut: bool = option(True, "yes or no", "compute what lies below the lowest moving layer once, not in every step")
     baselines: bool = option(True, "yes or no", "hold the result against what simple methods reach on the same rows")
+    forgetting: bool = option(True, "yes or no", "measure what the body lost against the pretrained one")
+    remember: str | None = option(
+        None, "a file of labelled rows", "an earlier task of one's own: say how much of it is still known"
+    )
     calibrate: bool = option(
         False, "yes or no", "divide the outputs by a temperature fitted on validation, for probabilities that hold"
     )
@@ -268,6 +272,8 @@ def _problems(wishes: Mapping[str, Any], strategy: Any, beside: tuple[str, ...])
         made = Settings.model_validate({name: value for name, value in wishes.items() if name in known})
         if sum(share for share in (made.valid, made.test) if isinstance(share, float)) >= 1:
             problems.append(("valid, test", "these shares leave no rows to train on"))
+        if made.remember is not None and not made.forgetting:
+            problems.append(("remember", "measures forgetting, which is turned off; give one of the two"))
     except ValidationError as error:
         seen: dict[str, str] = {}
         for fault in error.errors():

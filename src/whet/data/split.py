@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from whet.data.check import Columns, Findings, Rows, check, find_columns
+from whet.data.earlier import Earlier, read_earlier
 from whet.data.read import read
 from whet.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three parts, the labels in their order, and what was found on the way. `test` may be empty."""
+    """The three parts, the labels in their order, and what was found on the way. `test` may be empty; `earlier` are
+    the rows of an earlier task, where there are any."""
 
     train: Rows
     valid: Rows
@@ -23,10 +25,12 @@ class Dataset:
     labels: tuple[str, ...]
     columns: Columns
     findings: Findings
+    earlier: Earlier | None = None
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        return {part: getattr(self, part).fingerprint for part in ("train", "valid", "test")}
+        earlier = {"remember": self.earlier.rows.fingerprint} if self.earlier else {}
+        return {part: getattr(self, part).fingerprint for part in ("train", "valid", "test")} | earlier
 
 
 def prepare(
@@ -36,10 +40,12 @@ def prepare(
     label: str | None = None,
     valid: float | str = 0.15,
     test: float | str = 0.15,
+    remember: str | None = None,
     clean_labels: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Read, check and split. Shares are of the rows of `source`; files are used as given.
+    """Read, check and split. Shares are of the rows of `source`; files are used as given. `remember` is a file of rows
+    of an earlier task.
 
     Raises `DataError` or `PathError` where the rows cannot be learnt from.
     """
@@ -70,7 +76,10 @@ def prepare(
         findings.notes.append("no row could be spared for the test: every label needs a row to train on")
     _report_overlap(findings, {"train": train, **parts})
     _report_small(findings, train)
-    return Dataset(train, parts["valid"], parts["test"], labels, columns, findings)
+    earlier = None
+    if remember is not None:
+        earlier = read_earlier(remember, columns, findings, clean_labels=clean_labels, seed=seed)
+    return Dataset(train, parts["valid"], parts["test"], labels, columns, findings, earlier)
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

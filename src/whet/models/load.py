@@ -107,14 +107,14 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Buil
     """
     head = next((edit for edit in edits if isinstance(edit, NewHead)), NewHead())
     if head.kind == "native":
-        model, origin = _load(source, transformers.AutoModelForSequenceClassification, num_labels=outputs)
+        model, origin = load_as(source, transformers.AutoModelForSequenceClassification, num_labels=outputs)
         for name in origin.new:
             owner = model.get_submodule(name.rpartition(".")[0])
             start(owner, seed)
         # Decoders classify by the last token that is no padding: they have to know what pads here.
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     else:
-        body, origin = _load(source, transformers.AutoModel)
+        body, origin = load_as(source, transformers.AutoModel)
         if head.depth is not None:
             keep_blocks(body, head.depth, source.reference)
         width = getattr(body.config, "hidden_size", None)
@@ -140,7 +140,11 @@ def change_dropout(model: nn.Module, edits: tuple[Edit, ...]) -> None:
                     module.p = edit.share
 
 
-def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
+def load_as(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
+    """The folder's model as the class that one of transformers' Auto classes names for its config, in fp32.
+
+    Raises `ModelError` when there is no such class, or the weights do not make a whole body.
+    """
     try:
         with quiet_libraries():
             config = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)

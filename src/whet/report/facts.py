@@ -9,7 +9,7 @@ from typing import Any
 
 from whet.report.run_files import RunFiles
 
-FILES = ("model", "strategy", "plan", "valid", "test", "cache", "out")
+FILES = ("model", "strategy", "plan", "valid", "test", "remember", "cache", "out")
 """Options that may hold a path of the machine that the run was made on. A report is made to be sent: it names only the
 end of such a path."""
 

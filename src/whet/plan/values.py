@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from whet.errors import LengthError
 from whet.plan.base import Value
-from whet.plan.edits import Edit, Finish
+from whet.plan.edits import Average, Edit, Finish
 from whet.plan.schedules import SCHEDULES, AnyWarmup, Linear, OneSchedule
 from whet.plan.select import AnySelect
 from whet.plan.text import text_to
@@ -138,6 +138,10 @@ class Plan(Value):
     edits: tuple[Edit, ...] = ()
     phases: tuple[Phase, ...] = Field(min_length=1)
     finish: tuple[Finish, ...] = ()
+
+    @property
+    def averages(self) -> list[Average]:
+        return [edit for edit in self.finish if isinstance(edit, Average)]
 
 
 class Defaults(Value):

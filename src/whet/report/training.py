@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from whet.plan.edits import Average, Edit, Finish, LowRank, NewHead, Prefix, Prompt, QuantizeBody, SetDropout
 from whet.plan.values import Plan
 from whet.report import training_plots as plots
 from whet.report.facts import captured
@@ -115,13 +116,37 @@ def plan_picture(run: RunFiles) -> Markup:
 def before_and_after(run: RunFiles) -> list[str]:
     """What the plan changes in the model before training, and what it does with the result, in words."""
     plan = Plan.model_validate(run.metrics["plan"])
-    said = []
-    for edit in plan.edits:
-        if edit.edit == "new head":
+    said = [f"Before: {changed(edit)}." for edit in plan.edits]
+    return said + [f"After: {done(edit, run.metrics.get('merge'))}." for edit in plan.finish]
+
+
+def changed(edit: Edit) -> str:
+    match edit:
+        case NewHead():
             layers = f"hidden layers {', '.join(map(str, edit.hidden))}" if edit.hidden else "one linear layer"
             own = "the model's own class brings it" if edit.kind == "native" else layers
-            said.append(f"Before: a new head ({own}, dropout {edit.dropout:g}).")
-        else:
-            said.append(f"Before: dropout of the body set to {edit.share:g}.")
-    said += [f"After: the mean of the weights of the {one.best} best validations." for one in plan.finish]
-    return said
+            return f"a new head ({own}, dropout {edit.dropout:g})"
+        case SetDropout():
+            return f"dropout of the body set to {edit.share:g}"
+        case QuantizeBody():
+            return f"the frozen weights of the body's linear layers rounded to {edit.to}"
+        case LowRank():
+            kind = "DoRA adapters" if edit.dora else "low-rank adapters"
+            where = "linear layers" if not edit.targets else f"the layers {', '.join(edit.targets)}"
+            return f"{kind} of rank {edit.rank} (alpha {edit.alpha:g}, dropout {edit.dropout:g}) beside {where}"
+        case Prefix():
+            return f"{edit.tokens} virtual tokens before every text, as keys and values in each block"
+        case Prompt():
+            return f"{edit.tokens} virtual tokens before every text, as embeddings"
+
+
+def done(edit: Finish, merged: dict[str, Any] | None) -> str:
+    if isinstance(edit, Average):
+        return f"the mean of the weights of the {edit.best} best validations"
+    if merged is None:
+        return "the adapters merged into the weights"
+    share = merged["largest_difference"] / merged["largest_output"]
+    return (
+        f"the adapters merged into the weights: the outputs for {merged['rows']} validation rows changed by at most "
+        f"{merged['largest_difference']:.2g} in fp32, {100 * share:.2g} % of the largest"
+    )

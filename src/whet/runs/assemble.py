@@ -16,14 +16,17 @@ from whet.data.store import TokenStore, tokenize
 from whet.engine.gradient import Part
 from whet.engine.precision import usable_threads
 from whet.errors import ModelError, StrategyError
+from whet.models.adapters import try_out
 from whet.models.anatomy import anatomy_of
+from whet.models.dropout import find_shared
 from whet.models.given import GivenModule
 from whet.models.heads import outputs_of
 from whet.models.load import Built, build, length_limit, load_tokenizer
 from whet.models.reference import ModelFolder, find_model
 from whet.models.temperature import last_layer
+from whet.plan.adapting import check_edits, check_moves
 from whet.plan.anatomy import Anatomy
-from whet.plan.edits import Edit
+from whet.plan.edits import Edit, LowRank, Prefix, Prompt, QuantizeBody
 from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
 from whet.plan.values import Plan
@@ -38,7 +41,7 @@ up to rounding."""
 
 @dataclass
 class Assembled:
-    """A model ready to train. `max_length` is where texts are cut, in tokens."""
+    """A model ready to train. `max_length` is where texts are cut, in tokens; `seed` started its new weights."""
 
     source: ModelFolder | GivenModule
     tokenizer: Any
@@ -47,6 +50,7 @@ class Assembled:
     anatomy: Anatomy
     plan: Plan
     max_length: int
+    seed: int
 
     def tokens(self, rows: Rows, watch: Watch = lambda line: None) -> TokenStore:
         """All rows as tokens; `watch` is told of the progress."""
@@ -60,11 +64,21 @@ class Assembled:
         head = self.built.head
         config = getattr(getattr(self.built.model, "body", self.built.model), "config", None)
         attention = getattr(config, "_attn_implementation", None)
-        return {"depth": head.depth, "pooling": head.pooling, "attention": attention}
+        return {"depth": head.depth, "pooling": head.pooling, "attention": attention, "edits": self.changes()}
 
-    def fresh(self, seed: int) -> dict[str, Tensor]:
+    def changes(self) -> list[Any]:
+        """The edits by which the body computes something else before anything has moved, and the seed that they start
+        from. Low-rank adapters start as zero, those of DoRA up to rounding."""
+        edits = [
+            edit
+            for edit in self.plan.edits
+            if isinstance(edit, QuantizeBody | Prefix | Prompt) or (isinstance(edit, LowRank) and edit.dora)
+        ]
+        return [[edit.model_dump(mode="json") for edit in edits], self.seed] if edits else []
+
+    def fresh(self) -> dict[str, Tensor]:
         """The weights that training started with."""
-        again = build(self.source, self.plan.edits, self.task.outputs, seed)
+        again = build(self.source, self.plan.edits, self.task.outputs, self.seed)
         return dict(again.model.named_parameters())
 
 
@@ -83,15 +97,21 @@ def assemble(
     edits = plan.edits if plan else settings.defaults().edits
     built, anatomy = _built(source, tokenizer, edits, task.outputs, settings)
     if plan is None:
-        plan = share_minutes(resolved.strategy(anatomy, settings.defaults()), anatomy)
+        plan = resolved.strategy(anatomy, settings.defaults())
+        check_edits(plan)
         if plan.edits != edits:
             built, anatomy = _built(source, tokenizer, plan.edits, task.outputs, settings)
+            # Asked again now that it is known what the edits add: selections and rates of groups hang on it.
+            plan = resolved.strategy(anatomy, settings.defaults()).model_copy(update={"edits": plan.edits})
+        plan = share_minutes(plan, anatomy)
+    check_moves(plan, anatomy)
     if settings.calibrate:
         last_layer(built.model, task.outputs)
     if resolved.verb == "train":
         _refuse_moving_body(plan, anatomy, resolved)
-    limit = length_limit(source, tokenizer)
-    return Assembled(source, tokenizer, task, built, anatomy, plan, min(settings.max_length or limit, limit))
+    limit = length_limit(source, tokenizer, sum(e.tokens for e in plan.edits if isinstance(e, Prefix | Prompt)))
+    longest = min(settings.max_length or limit, limit)
+    return Assembled(source, tokenizer, task, built, anatomy, plan, longest, settings.seed)
 
 
 def _built(
@@ -99,13 +119,20 @@ def _built(
 ) -> tuple[Built, Anatomy]:
     built = build(source, edits, outputs, settings.seed)
     if settings.gradient_checkpointing:
+        if any(isinstance(edit, Prefix) for edit in edits):
+            raise StrategyError("prefix hands its keys and values on as a cache, which --gradient-checkpointing drops")
         body: Any = getattr(built.model, "body", built.model)
         if not hasattr(body, "activation_checkpointing_enable"):
             raise ModelError(f"{source.reference} is no model of transformers, so --gradient-checkpointing cannot work")
         body.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     encoded = tokenizer(["two texts", "of unlike lengths"], padding=True, return_tensors="pt")
     inputs = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
-    return built, anatomy_of(built.model, source.reference, inputs, outputs_of, built.origin.new)
+    if built.beside:
+        try_out(built.model, built.beside, inputs, source.reference)
+    with torch.no_grad():
+        find_shared(built.model, lambda rows: outputs_of(built.model, {k: v[:rows] for k, v in inputs.items()}))
+    added = built.beside.added if built.beside else ()
+    return built, anatomy_of(built.model, source.reference, inputs, outputs_of, built.origin.new, added)
 
 
 def use_attention_for(model: nn.Module, longest: int) -> None:

@@ -128,6 +128,7 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
             identity=identity(parts.source.sha256, here(settings)),
             fresh=parts.fresh,
             watch=watch,
+            beside=parts.beside(),
         )
 
     return make

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from whet import errors
 from whet.plan.adapting import lora, prefix, prompt
+from whet.plan.replaying import gradual_fine_tuning, with_replay
+from whet.plan.retaining import interpolate, kl_to_base, pull_to_base
 from whet.plan.strategies import (
     average,
     bitfit,
@@ -40,7 +42,10 @@ __all__ = [
     "fine_tune",
     "freeze",
     "full",
+    "gradual_fine_tuning",
     "gradual_unfreezing",
+    "interpolate",
+    "kl_to_base",
     "lift",
     "load",
     "lora",
@@ -50,11 +55,13 @@ __all__ = [
     "probe",
     "probes",
     "prompt",
+    "pull_to_base",
     "resume",
     "strategy",
     "then",
     "top",
     "train",
+    "with_replay",
 ]
 
 _LATER = {

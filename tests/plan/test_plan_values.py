@@ -15,18 +15,7 @@ from whet.errors import LengthError, UsageError
 from whet.plan.edits import Average, LowRank, Merge, NewHead, Prefix, Prompt, QuantizeBody, SetDropout
 from whet.plan.schedules import Constant, Cosine, Linear, SlantedTriangular, Warmup
 from whet.plan.select import Adapters, Everything, Groups, Head, Joined, Kinds, Match, Select, Top, Without
-from whet.plan.values import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Defaults,
-    Length,
-    Patience,
-    Phase,
-    Plan,
-    Rate,
-)
+from whet.plan.values import SGD, Adagrad, Adam, AdamW, Defaults, Length, Patience, Phase, Plan, Rate
 
 above_0 = st.floats(1e-12, 1e12)
 share = st.floats(0, 0.999)

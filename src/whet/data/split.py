@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ def prepare(
     _refuse_too_little(train, shares, findings)
     train, made = split(train, shares, seed)
     parts.update(made)
-    labels = tuple(sorted(set(train.labels), key=_by_number))
+    labels = in_order(set(train.labels))
     for name in ("valid", "test"):
         _refuse_unknown(parts[name], labels)
     if not len(parts["valid"]):
@@ -70,6 +71,16 @@ def prepare(
     _report_overlap(findings, {"train": train, **parts})
     _report_small(findings, train)
     return Dataset(train, parts["valid"], parts["test"], labels, columns, findings)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels as they number a head's outputs."""
+    return tuple(sorted(labels, key=_by_number))
+
+
+def same_text(text: str) -> str:
+    """What two texts have in common that count as the same: not case, nor how words are spaced."""
+    return " ".join(text.casefold().split())
 
 
 def _by_number(label: str) -> tuple[int, float, str]:
@@ -108,7 +119,7 @@ def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[s
     chance = random.Random(f"whet split {seed}")
     same: dict[str, list[int]] = defaultdict(list)
     for position, text in enumerate(rows.texts):
-        same[" ".join(text.casefold().split())].append(position)
+        same[same_text(text)].append(position)
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for positions in same.values():
         by_label[rows.labels[positions[0]]].append(positions)
@@ -154,7 +165,7 @@ def _refuse_unknown(part: Rows, labels: tuple[str, ...]) -> None:
 
 
 def _report_overlap(findings: Findings, parts: dict[str, Rows]) -> None:
-    keys = {name: {" ".join(text.casefold().split()) for text in rows.texts} for name, rows in parts.items()}
+    keys = {name: {same_text(text) for text in rows.texts} for name, rows in parts.items()}
     for left, right in (("train", "test"), ("train", "valid"), ("valid", "test")):
         both = keys[left] & keys[right]
         if both:

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 from whet.errors import ModelError, PathError
-from whet.models.adapters import FAILURES, NAME, Beside, Prompted, first_line, transformer_of
+from whet.models.adapters import FAILURES, NAME, Adapted, Prompted, first_line, transformer_of
 from whet.models.heads import Pooled
 from whet.models.quiet import quiet_libraries
 from whet.models.reference import ModelFolder, find_model
@@ -63,16 +63,16 @@ def base_of(facts: dict[str, Any], folder: Path) -> Base | None:
         raise ModelError(f"{folder / 'head.json'} does not say which model its adapter belongs to: {error}") from error
 
 
-def save_adapter(beside: Beside, source: ModelFolder, folder: Path) -> None:
+def save_adapter(adapted: Adapted, source: ModelFolder, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors, as peft does."""
-    config = beside.peft.peft_config[NAME]
+    config = adapted.peft.peft_config[NAME]
     # A model of the hub goes by its name there, any other by the folder that it was loaded from.
     hub = source.reference.startswith("hub:")
     config.base_model_name_or_path = source.reference.removeprefix("hub:") if hub else str(source.folder.resolve())
     if getattr(config, "target_modules", None):
         config.target_modules = sorted(config.target_modules)  # a set has another order in every process
     with quiet_libraries():
-        beside.peft.save_pretrained(folder, save_embedding_layers=False)
+        adapted.peft.save_pretrained(folder, save_embedding_layers=False)
 
 
 def load_adapter(model: nn.Module, folder: Path) -> nn.Module:

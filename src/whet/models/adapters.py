@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from whet.errors import ModelError, StrategyError, did_you_mean
 from whet.models.cut import Inputs, in_eval_mode
-from whet.models.heads import Pooled, outputs_of
+from whet.models.heads import Head, Pooled, outputs_of
 from whet.models.quantize import quantized
 from whet.models.quiet import quiet_libraries
 from whet.plan.edits import Adapter, LowRank, Prefix, Prompt
@@ -32,13 +32,14 @@ FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, Index
 
 
 @dataclass(frozen=True)
-class Beside:
+class Adapted:
     """What stands beside a model that has an adapter: peft's wrapper of it, the edit that asked for it, and the names
-    of the parameters that it added to the body."""
+    of the parameters that it added to the body, and of those of the head, which peft copies where it is not whet's."""
 
     peft: Any
     edit: Adapter
     added: tuple[str, ...]
+    head: tuple[str, ...]
 
 
 class Prompted(Pooled):
@@ -50,11 +51,18 @@ class Prompted(Pooled):
     def __init__(self, plain: Pooled, wrapper: Any) -> None:
         super().__init__(plain.body, plain.head, plain.pooling)
         self.virtual: nn.Module = wrapper.prompt_encoder
-        self._wrapper = (wrapper,)
+        self._outside = (wrapper,)
+
+    @property
+    def wrapper(self) -> Any:
+        return self._outside[0]
+
+    def with_head(self, head: Head) -> Pooled:
+        return Prompted(super().with_head(head), self.wrapper)
 
     def states(self, inputs: Inputs) -> Tensor:
         mask = inputs["attention_mask"]
-        made: Tensor = self._wrapper[0](input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
+        made: Tensor = self.wrapper(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
         return made[:, -mask.shape[1] :]
 
 
@@ -64,10 +72,10 @@ def transformer_of(model: nn.Module) -> Any:
 
 
 def put_in(
-    model: nn.Module, edit: Adapter, new: tuple[str, ...], seed: int, reference: str
-) -> tuple[nn.Module, Beside, tuple[str, ...]]:
-    """Add an adapter to a model. Returns the model to train, what stands beside it, and the names of the parameters
-    that are `new` in its head, which peft copies where it is the model's own.
+    model: nn.Module, edit: Adapter, head: tuple[str, ...], seed: int, reference: str
+) -> tuple[nn.Module, Adapted]:
+    """Add an adapter to a model, whose `head` holds the parameters of these names. Returns the model to train, and what
+    stands beside it.
 
     The adapter's weights come from `seed` alone. Raises `StrategyError` with peft's reason where it cannot.
     """
@@ -75,19 +83,25 @@ def put_in(
     try:
         with seeded(seed), quiet_libraries():
             if isinstance(edit, LowRank):
-                wrapper = low_rank(model, edit, new, reference)
+                wrapper = low_rank(model, edit, head, reference)
             else:
                 model = virtual_tokens(model, edit, reference)
-                wrapper = model._wrapper[0]
+                wrapper = model.wrapper
     except FAILURES as error:
         raise refusal(model, edit, reference, first_line(error)) from error
-    if isinstance(edit, LowRank) and not isinstance(model, Pooled):
-        new = copied(model, new)
-    fresh = [name for name, parameter in model.named_parameters() if id(parameter) not in known and name not in new]
+    if not isinstance(model, Pooled):
+        now = copies(model)
+        wrong = sorted(set(head) ^ now.keys())
+        if wrong:
+            raise ModelError(
+                f"the head and what would be saved of it with the adapter differ in {', '.join(wrong[:3])}"
+            )
+        head = tuple(now[name] for name in head)
+    fresh = [name for name, parameter in model.named_parameters() if id(parameter) not in known and name not in head]
     for parameter in model.parameters():  # peft has frozen what it found; here a phase says what moves
         if not quantized(parameter):
             parameter.requires_grad_(True)
-    return model, Beside(wrapper, edit, tuple(fresh)), new
+    return model, Adapted(wrapper, edit, tuple(fresh), head)
 
 
 @contextmanager
@@ -98,16 +112,16 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def low_rank(model: nn.Module, edit: LowRank, new: tuple[str, ...], reference: str) -> Any:
+def low_rank(model: nn.Module, edit: LowRank, head: tuple[str, ...], reference: str) -> Any:
     """Put low-rank adapters into the model's own modules. Returns peft's wrapper.
 
-    Where the head is the model's own class's, each new module of it is named to peft, which saves it with the adapter:
+    Where the head is the model's own class's, each module of it is named to peft, which saves it with the adapter:
     taken from what was found new when the model was loaded, not from peft's table of usual names.
     """
     from peft import LoraConfig, get_peft_model
 
     pooled = isinstance(model, Pooled)
-    layers = [name.removeprefix("body.") if pooled else name for name in layers_for(model, edit, new, reference)]
+    layers = [name.removeprefix("body.") if pooled else name for name in layers_for(model, edit, head, reference)]
     config = LoraConfig(
         r=edit.rank,
         lora_alpha=edit.alpha,
@@ -115,16 +129,16 @@ def low_rank(model: nn.Module, edit: LowRank, new: tuple[str, ...], reference: s
         lora_dropout=edit.dropout,
         use_dora=edit.dora,
         use_rslora=edit.rank_stabilized,
-        modules_to_save=None if pooled else new_modules(model, new) or None,
+        modules_to_save=None if pooled else modules_of(model, head),
         task_type="FEATURE_EXTRACTION" if pooled else None,
     )
     return get_peft_model(transformer_of(model), config)
 
 
-def layers_for(model: nn.Module, edit: LowRank, new: tuple[str, ...], reference: str) -> list[str]:
+def layers_for(model: nn.Module, edit: LowRank, head: tuple[str, ...], reference: str) -> list[str]:
     """The linear layers that get an adapter. Raises `StrategyError` where there are none."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
-    body = [name for name in linear if f"{name}.weight" not in new]
+    body = [name for name in linear if f"{name}.weight" not in head]
     inside = [name for name in body if not edit.within or any(f"{name}.".startswith(f"{w}.") for w in edit.within)]
     if not inside:
         where = f" in {', '.join(edit.within[:3])}" if body else ""
@@ -141,29 +155,20 @@ def layers_for(model: nn.Module, edit: LowRank, new: tuple[str, ...], reference:
     return [name for name in inside if name in chosen or not edit.targets]
 
 
-def new_modules(model: nn.Module, new: tuple[str, ...]) -> list[str]:
-    """The outermost modules all of whose parameters are new."""
+def modules_of(model: nn.Module, names: tuple[str, ...]) -> list[str]:
+    """The outermost modules all of whose parameters are among these."""
     found: list[str] = []
     for name, module in model.named_modules():
         inside = {f"{name}.{own}" for own, _ in module.named_parameters()}
-        if name and inside and inside <= set(new) and not any(name.startswith(f"{outer}.") for outer in found):
+        if name and inside and inside <= set(names) and not any(name.startswith(f"{outer}.") for outer in found):
             found.append(name)
     return found
 
 
-def copied(model: nn.Module, new: tuple[str, ...]) -> tuple[str, ...]:
-    """The names that new parameters go by after peft has copied their modules: the copies are what trains and is saved.
-
-    Raises `ModelError` where one of them was not copied, so that it would be lost, or something else was.
-    """
-    copies = {name.replace(f"modules_to_save.{NAME}.", ""): name for name, _ in model.named_parameters()}
-    copies = {plain: name for plain, name in copies.items() if plain != name}
-    wrong = sorted(set(new) ^ copies.keys())
-    if wrong:
-        raise ModelError(
-            f"the new weights of the head are not those that are kept with the adapter: {', '.join(wrong[:3])}"
-        )
-    return tuple(copies[name] for name in new)
+def copies(model: nn.Module) -> dict[str, str]:
+    """Parameters of modules that peft has copied, by the names they had: the copies are what trains and is saved."""
+    part = f"modules_to_save.{NAME}."
+    return {name.replace(part, "", 1): name for name, _ in model.named_parameters() if part in name}
 
 
 def virtual_tokens(model: nn.Module, edit: Prefix | Prompt, reference: str) -> Prompted:
@@ -202,7 +207,7 @@ def first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def try_out(model: nn.Module, beside: Beside, inputs: Inputs, reference: str) -> None:
+def try_out(model: nn.Module, adapted: Adapted, inputs: Inputs, reference: str) -> None:
     """One trial with two texts of unlike length, padded on the right.
 
     Raises `StrategyError` where the model cannot compute them with the adapter, where the adapter takes no part in the
@@ -214,16 +219,16 @@ def try_out(model: nn.Module, beside: Beside, inputs: Inputs, reference: str) ->
             outputs.square().sum().backward()
             alone = outputs_of(model, shortest(inputs)).detach()
         except FAILURES as error:
-            raise refusal(model, beside.edit, reference, f"a trial failed: {first_line(error)}") from error
+            raise refusal(model, adapted.edit, reference, f"a trial failed: {first_line(error)}") from error
     parameters = dict(model.named_parameters())
-    reached = [name for name in beside.added if (grad := parameters[name].grad) is not None and bool(grad.any())]
+    reached = [name for name in adapted.added if (grad := parameters[name].grad) is not None and bool(grad.any())]
     model.zero_grad(set_to_none=True)
     if not reached:
-        raise refusal(model, beside.edit, reference, "in a trial, what it adds took no part in the outputs")
+        raise refusal(model, adapted.edit, reference, "in a trial, what it adds took no part in the outputs")
     row = int(inputs["attention_mask"].sum(1).argmin())
     off = (outputs[row].detach() - alone[0]).abs().max()
     if not off <= PADDED * outputs.abs().max():
-        raise refusal(model, beside.edit, reference, "in a trial, padding a text changed its outputs")
+        raise refusal(model, adapted.edit, reference, "in a trial, padding a text changed its outputs")
 
 
 def shortest(inputs: Inputs) -> Inputs:
@@ -233,7 +238,7 @@ def shortest(inputs: Inputs) -> Inputs:
     return {name: value[row : row + 1, : int(lengths[row])] for name, value in inputs.items()}
 
 
-def merge(beside: Beside) -> None:
+def merge(adapted: Adapted) -> None:
     """Add low-rank adapters to the weights beside them: the model's modules are then as they were before `put_in`."""
     with quiet_libraries():
-        beside.peft.merge_and_unload()
+        adapted.peft.merge_and_unload()

@@ -43,7 +43,7 @@ class Key:
         self.rows = _keys(mix(seed, step), rows, device)
 
     def table(self, count: int, device: torch.device) -> Tensor:
-        """The keys of the rows of a table that all rows of the batch share: the same for every micro-batch of a step."""
+        """Keys for the rows of a table that all rows of the batch share: the same for every micro-batch of a step."""
         return _keys(mix(*self._turn, -1), np.arange(count), device)
 
     def places(self, count: int, device: torch.device) -> Tensor:
@@ -107,9 +107,10 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def key_dropouts(model: nn.Module) -> Key:
-    """Put a keyed module in place of every `nn.Dropout` that drops anything. Returns the key they share."""
-    key = Key()
+def key_dropouts(model: nn.Module, key: Key | None = None) -> Key:
+    """Put a keyed module in place of every `nn.Dropout` that drops anything. Returns the key they share: the one given,
+    else a new one."""
+    key = key or Key()
     for name, module in list(model.named_modules()):
         if type(module) is nn.Dropout and module.p > 0:
             parent, _, own = name.rpartition(".")

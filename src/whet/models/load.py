@@ -17,7 +17,7 @@ from torch import nn
 
 from whet.errors import ModelError, StrategyError
 from whet.models.adapter_files import Base, base_of, load_adapter, save_adapter
-from whet.models.adapters import Beside, copied, first_line, put_in, transformer_of
+from whet.models.adapters import Adapted, copies, first_line, put_in, transformer_of
 from whet.models.dropout import Key, key_dropouts
 from whet.models.heads import Head, Pooled, start
 from whet.models.quantize import quantize_body
@@ -40,14 +40,16 @@ class Origin:
 
 @dataclass
 class Built:
-    """A model with its edits applied, in eval mode. `key` steers its keyed dropout. `beside` is what stands beside a
-    model with an adapter, `quantized` says how its body was rounded; both None where there is no such thing."""
+    """A model with its edits applied, in eval mode. `key` steers its keyed dropout; `kept` names the parameters of a
+    head that came with the model. `adapted` is what stands beside a model with an adapter, `quantized` says how its
+    body was rounded; both None where there is no such thing."""
 
     model: nn.Module
     head: NewHead
     origin: Origin
     key: Key
-    beside: Beside | None = None
+    kept: tuple[str, ...] = ()
+    adapted: Adapted | None = None
     quantized: QuantizeBody | None = None
 
 
@@ -126,14 +128,20 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Buil
     if quantized:
         quantize_body(transformer_of(model), quantized.to, source.reference)
     change_dropout(model, edits)
-    beside, adapter = None, next((edit for edit in edits if isinstance(edit, Adapter)), None)
-    if adapter:
+    adapted, edit = None, next((edit for edit in edits if isinstance(edit, Adapter)), None)
+    if edit:
         if head.depth is not None:
             raise StrategyError("an adapter is saved beside the whole model, so there is none for one kept to a depth")
-        model, beside, new = put_in(model, adapter, origin.new, seed, source.reference)
-        origin = replace(origin, new=new)
+        model, adapted = put_in(model, edit, origin.new or outside_body(model), seed, source.reference)
+        origin = replace(origin, new=(*(adapted.head if origin.new else ()), *adapted.added))
     key = key_dropouts(model)
-    return Built(model.eval(), head, origin, key, beside, quantized)
+    return Built(model.eval(), head, origin, key, adapted=adapted, quantized=quantized)
+
+
+def outside_body(model: Any) -> tuple[str, ...]:
+    """The parameters of a classifier of transformers that are not its body's."""
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    return tuple(name for name, _ in model.named_parameters() if not name.startswith(prefix))
 
 
 def change_dropout(model: nn.Module, edits: tuple[Edit, ...]) -> None:
@@ -219,10 +227,10 @@ def save(source: Any, built: Built, tokenizer: Any, labels: tuple[str, ...], fol
     `head.safetensors` and `head.json`; `note` becomes the folder's README. Of a model with an adapter the adapter is
     written in the place of the body, as plain peft loads it, and head.json names the model that it belongs to."""
     facts = {"format": 1, "labels": list(labels), **built.head.model_dump(mode="json")}
-    if built.beside is None:
+    if built.adapted is None:
         save_whole(source, built, labels, folder)
     else:
-        save_adapter(built.beside, source, folder)
+        save_adapter(built.adapted, source, folder)
         facts["base"] = Base.of(source, built.quantized).model_dump(mode="json")
     with quiet_libraries():
         tokenizer.save_pretrained(folder)
@@ -265,9 +273,8 @@ def load_result(folder: Path) -> tuple[nn.Module, Any, tuple[str, ...]]:
     built = build(base.find(folder) if base else here, edits, len(labels), seed=0)
     if isinstance(built.model, Pooled):
         built.model.head.load_state_dict(load_file(folder / "head.safetensors"))
-    elif built.origin.new and not base:
-        raise ModelError(f"{folder} lacks the weights of its head: {', '.join(built.origin.new)}")
     model = load_adapter(built.model, folder) if base else built.model
-    if base and not isinstance(model, Pooled):
-        copied(model, built.origin.new)
+    lacking = [] if isinstance(model, Pooled) else [name for name in built.origin.new if name not in copies(model)]
+    if lacking:
+        raise ModelError(f"{folder} lacks the weights of its head: {', '.join(lacking)}")
     return model.eval(), load_tokenizer(here), labels

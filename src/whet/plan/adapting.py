@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from whet.errors import StrategyError
 from whet.plan.anatomy import Anatomy
 from whet.plan.base import Value
-from whet.plan.edits import Adapter, LowRank, Merge, Prefix, Prompt, QuantizeBody
+from whet.plan.edits import Adapter, Interpolate, LowRank, Merge, Prefix, Prompt, QuantizeBody
+from whet.plan.pulls import ToWeights
 from whet.plan.schedules import Linear, Warmup
 from whet.plan.select import adapters, head
 from whet.plan.strategy import strategy
@@ -138,19 +139,30 @@ def check_edits(plan: Plan) -> None:
             f"merge would round the adapters away with the weights that quantize_body = {quantized.to} has rounded: "
             "keep them beside the body (leave out merge), or leave out quantize_body"
         )
+    if added and any(isinstance(edit, Interpolate) for edit in plan.finish):
+        raise StrategyError(
+            "interpolate takes weights between the pretrained and the tuned ones, and those of an adapter are new: wrap "
+            "a strategy that moves the body itself"
+        )
     if merges and merges != [len(plan.finish) - 1]:
         raise StrategyError("merge comes once, and last of what is done after training")
 
 
 def check_moves(plan: Plan, anatomy: Anatomy) -> None:
-    """Raises `StrategyError` where a phase moves weights that an adapter, which is what would be saved, does not
-    hold."""
-    if not any(isinstance(edit, Adapter) for edit in plan.edits) or any(isinstance(e, Merge) for e in plan.finish):
+    """Raises `StrategyError` where a phase beside adapters pulls weights that are new, or moves weights of the body and
+    adapters are what will be saved."""
+    if not any(isinstance(edit, Adapter) for edit in plan.edits):
         return
-    kept = adapters().names(anatomy) | head().names(anatomy)
+    merges = any(isinstance(edit, Merge) for edit in plan.finish)
+    new = adapters().names(anatomy) | head().names(anatomy)
     for phase in plan.phases:
-        beyond = sorted(phase.train.on(anatomy) - kept)
-        if beyond:
+        beyond = sorted(phase.train.on(anatomy) - new)
+        if not beyond and any(isinstance(pull, ToWeights) for pull in phase.pulls):
+            raise StrategyError(
+                f"phase {phase.name!r} pulls weights back to the pretrained ones, and moves none that were pretrained: "
+                "give pull_to_base(features=...) instead"
+            )
+        if beyond and not merges:
             raise StrategyError(
                 f"phase {phase.name!r} moves weights of the body itself, for example {beyond[0]}, and only adapters "
                 "and head are saved: train adapters() and head(), or with lora give merge=True"

@@ -23,6 +23,7 @@ from whet.evaluate.baselines import Absent, Baseline
 from whet.evaluate.metrics import overfitting
 from whet.models.adapters import merge as merge_adapters
 from whet.models.load import save
+from whet.models.others import save_head
 from whet.models.temperature import divide_outputs
 from whet.plan.edits import Merge
 from whet.runs.assemble import Assembled
@@ -49,13 +50,13 @@ def merge(parts: Assembled, valid: Part, settings: Settings) -> dict[str, Any] |
     """Merge the adapters where the plan says so, and compare the outputs before and after it in fp32 on up to 64
     validation rows; None where there is nothing to merge. Raises `ModelError` where they differ by more than rounding.
     """
-    if parts.built.beside is None or not any(isinstance(edit, Merge) for edit in parts.plan.finish):
+    if parts.built.adapted is None or not any(isinstance(edit, Merge) for edit in parts.plan.finish):
         return None
     rows = valid.store.take(np.arange(min(MERGE_ROWS, len(valid.store))))
     forward = Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once)
     before = forward.all(rows)
-    merge_adapters(parts.built.beside)
-    parts.built.beside = None
+    merge_adapters(parts.built.adapted)
+    parts.built.adapted = None
     difference, largest = float(np.abs(forward.all(rows) - before).max()), float(np.abs(before).max())
     if not difference <= MERGED * largest:
         raise ModelError(
@@ -99,6 +100,10 @@ def keep_model(folder: Folder, parts: Assembled) -> None:
     temporary.mkdir()
     note = note_for(parts.built, parts.task.labels, parts.source, parts.max_length)
     save(parts.source, parts.built, parts.tokenizer, parts.task.labels, temporary, note)
+    for pool in parts.pools:
+        if pool.head is not None:
+            own = temporary / "heads" / Path(pool.key[0]).stem
+            save_head(parts.others[pool.head].model, pool.task.labels, own)
     temporary.rename(final)
 
 

@@ -128,12 +128,12 @@ def usage(head: NewHead, max_length: int) -> str:
 
 def usage_with_adapter(built: Built, max_length: int) -> str:
     """The same of an adapter in `folder`, with plain peft."""
-    assert built.beside is not None
+    assert built.adapted is not None
     quantize = QUANTIZE[built.quantized.to] if built.quantized else ""
     if built.head.kind == "native":
         return ADAPTED.format(max_length=max_length, quantize=quantize)
     # Virtual tokens that stand among the states come before those of the text.
-    cut = "[:, -ids.shape[1] :]" if isinstance(built.beside.edit, Prompt) else ""
+    cut = "[:, -ids.shape[1] :]" if isinstance(built.adapted.edit, Prompt) else ""
     return ADAPTED_POOLED.format(max_length=max_length, quantize=quantize, cut=cut, **pooled(built.head))
 
 
@@ -161,7 +161,7 @@ def note_for(built: Built, labels: tuple[str, ...], source: ModelFolder | GivenM
             "folder above this one. Without it, given `folder`, the `module` and a list of `texts`:\n\n"
             f"```python\n{GIVEN.format(max_length=max_length)}```\n"
         )
-    if built.beside:
+    if built.adapted:
         return (
             f"# A text classifier: an adapter for {source.reference}, tuned by whet\n\n"
             f"Labels: {shown}.\n{licence}\n"

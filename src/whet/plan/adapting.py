@@ -141,8 +141,8 @@ def check_edits(plan: Plan) -> None:
         )
     if added and any(isinstance(edit, Interpolate) for edit in plan.finish):
         raise StrategyError(
-            "interpolate takes weights between the pretrained and the tuned ones, and those of an adapter are new: wrap "
-            "a strategy that moves the body itself"
+            "interpolate takes weights between the pretrained and the tuned ones, and those of an adapter are new: "
+            "wrap a strategy that moves the body itself"
         )
     if merges and merges != [len(plan.finish) - 1]:
         raise StrategyError("merge comes once, and last of what is done after training")

@@ -113,6 +113,7 @@ def assemble(
     if plan is None:
         plan = located(resolved.strategy(anatomy, settings.defaults()))
         check_edits(plan)
+    limit = length_limit(source, tokenizer, sum(e.tokens for e in plan.edits if isinstance(e, Prefix | Prompt)))
     found = pools(plan, dataset, task, settings)
     if plan.edits != edits or own_labels(found):
         built, anatomy, others = _built(source, tokenizer, plan.edits, task, settings, own_labels(found))
@@ -127,7 +128,6 @@ def assemble(
         last_layer(built.model, task.outputs)
     if resolved.verb == "train":
         _refuse_moving_body(plan, anatomy, resolved)
-    limit = length_limit(source, tokenizer, sum(e.tokens for e in plan.edits if isinstance(e, Prefix | Prompt)))
     longest = min(settings.max_length or limit, limit)
     return Assembled(source, tokenizer, task, built, anatomy, plan, longest, found, others, settings.seed)
 

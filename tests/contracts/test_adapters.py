@@ -22,7 +22,8 @@ from whet.engine.loop import Loop
 from whet.errors import StrategyError
 from whet.models.cut import in_eval_mode
 from whet.models.heads import Pooled, outputs_of
-from whet.models.load import load_result, load_tokenizer, quiet_libraries, save
+from whet.models.load import load_result, load_tokenizer, save
+from whet.models.quiet import quiet_libraries
 from whet.models.reference import find_model
 from whet.plan.strategy import STRATEGIES
 

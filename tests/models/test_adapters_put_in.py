@@ -240,5 +240,5 @@ def test_an_adapter_is_no_model(tmp_path: Path) -> None:
 
 def test_a_head_that_peft_would_not_copy_whole_is_an_error(tiny_bert: Path) -> None:
     made = build(find_model(str(tiny_bert)), (NewHead(kind="native"),), 3, 0)
-    with pytest.raises(ModelError, match=r"differ: classifier\.weight"):
+    with pytest.raises(ModelError, match=r"differ in classifier\.weight"):
         put_in(made.model, LowRank(), ("classifier.weight",), 0, "tiny")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from whet.errors import ModelError, PathError
@@ -88,7 +88,7 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
             needed = set(get_peft_model_state_dict(wrapper, save_embedding_layers=False))
         with safe_open(folder / WEIGHTS, "pt") as file:
             found = set(file.keys())
-    except (OSError, *FAILURES) as error:
+    except (OSError, SafetensorError, *FAILURES) as error:
         raise ModelError(f"cannot load the adapter in {folder}: {first_line(error)}") from error
     if needed != found:
         wrong = sorted(needed ^ found)

@@ -53,6 +53,7 @@ def to_nf4(body: nn.Module) -> None:
             )
             made.weight = Params4bit(weight.data, requires_grad=False, quant_type="nf4")
             made.bias = layer.bias
+            made.support_avx512bf16_for_cpu = False  # or a pass in eval mode packs the weights anew, rounded further
             owner, _, own = name.rpartition(".")
             setattr(body.get_submodule(owner), own, made.to(weight.device))
 

@@ -113,6 +113,7 @@ for name, layer in list(model.base_model.named_modules()):
         bias, sizes = layer.bias, (layer.in_features, layer.out_features)
         made = Linear4bit(*sizes, bias is not None, compute_dtype=torch.float32, quant_type="nf4")
         made.weight, made.bias = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4"), bias
+        made.support_avx512bf16_for_cpu = False
         owner, _, own = name.rpartition(".")
         setattr(model.base_model.get_submodule(owner), own, made.to(layer.weight.device))
 """,

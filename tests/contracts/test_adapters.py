@@ -5,6 +5,7 @@ What peft cannot do is found here by trying it: a pair that is refused and runs 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def test_an_adapted_model_is_right_or_refused(
     what_is_saved_comes_back(job, models(family), tmp_path)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_before_an_adapter_does_not_depend_on_how_a_batch_is_divided(
+    family: str, models: Callable[[str], Path], job_of: JobOf
+) -> None:
+    made = []
+    for budget in (4096, 48):
+        options = {"model": str(models(family)), "batch_size": 12, "steps": 2, "token_budget": budget, "cut": False}
+        job = job_of(strategy="lora(dropout=0.3)", **options)
+        Loop(job).run()
+        lines = [json.loads(line) for line in (job.folder / "progress.jsonl").read_text().splitlines()]
+        made.append([line["loss"] for line in lines if line["split"] == "train"])
+    assert made[0] == pytest.approx(made[1], rel=1e-4)
+
+
 def weights(job: Job) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in job.built.model.state_dict().items()}
 
@@ -152,6 +167,9 @@ def by_peft(job: Job, base: Path, folder: Path, inputs: dict[str, Tensor]) -> Te
         plain = kind.from_pretrained(base, dtype=torch.float32, **({} if pooled else {"num_labels": 3}))
         model = PeftModel.from_pretrained(plain, folder).eval()
     model.config.pad_token_id = load_tokenizer(find_model(str(base))).pad_token_id
+    assert sum(".lora_A." in name for name, _ in model.named_parameters()) == sum(
+        ".lora_A." in name for name in job.anatomy.added
+    ), "a plain model gets adapters where there were none"
     with torch.no_grad():
         made = model(**inputs)
         if not pooled:

@@ -126,6 +126,7 @@ def test_the_folder_holds_an_adapter_and_its_head_alone(case: str, runs: Callabl
     assert config["base_model_name_or_path"] == runs(case).asked["settings"]["model"]
     targets = config.get("target_modules") or []
     assert targets == sorted(targets)
+    assert len(targets) == sum("lora_A" in name for name in load_file(folder / "adapter_model.safetensors"))
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".md", ".txt"}
 
 

@@ -69,8 +69,9 @@ def save_adapter(adapted: Adapted, source: ModelFolder, folder: Path) -> None:
     # A model of the hub goes by its name there, any other by the folder that it was loaded from.
     hub = source.reference.startswith("hub:")
     config.base_model_name_or_path = source.reference.removeprefix("hub:") if hub else str(source.folder.resolve())
-    if getattr(config, "target_modules", None):
-        config.target_modules = sorted(config.target_modules)  # a set has another order in every process
+    if not config.is_prompt_learning:
+        # peft shortens the names to endings that suit this model; a plain one may hold more layers that end so.
+        config.target_modules = sorted(adapted.peft.base_model.targeted_module_names)
     with quiet_libraries():
         adapted.peft.save_pretrained(folder, save_embedding_layers=False)
 

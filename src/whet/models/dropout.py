@@ -58,8 +58,9 @@ class Key:
 
 
 class KeyedDropout(nn.Module):
-    """Stands in for `nn.Dropout`: the same share, the mask from the key. Rows are the first dimension; those of the
-    batch, or where `shared` of a table that has as many for any batch (DeBERTa's relative positions).
+    """Stands in for `nn.Dropout`: the same share, the mask from the key. Rows are the first dimension: those of the
+    batch, or of a table that all of them share (DeBERTa's relative positions). `tables` are the lengths of such tables
+    that the module meets; `mixed` says whether it meets rows of the batch too.
 
     Eight masks come from one 64-bit hash, so the share is that multiple of 1/256 which is nearest to `p`, none and all
     excepted; what stays is scaled up by the share that is really dropped.
@@ -69,13 +70,16 @@ class KeyedDropout(nn.Module):
         super().__init__()
         self.p = p
         self.key = key
-        self.shared = False
+        self.tables: frozenset[int] = frozenset()
+        self.mixed = False
         self.salt = _signed(mix(zlib.crc32(name.encode())))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        rows = self.key.table(len(x), x.device) if self.shared else self.key.rows
+        rows = self.key.rows
+        if len(x) in self.tables and not (self.mixed and len(x) == len(rows)):
+            rows = self.key.table(len(x), x.device)
         if len(x) != len(rows):
             raise RuntimeError(f"keyed dropout met {len(x)} rows where the batch has {len(rows)}")
         of_256 = min(max(round(256 * self.p), 1), 255)
@@ -119,16 +123,17 @@ def key_dropouts(model: nn.Module, key: Key | None = None) -> Key:
 
 
 def find_shared(model: nn.Module, run: Callable[[int], object]) -> None:
-    """Mark the keyed modules of a model that meet a table which all rows share: as many rows for a batch of one as for
-    one of two. `run` passes that many rows through the model."""
-    keyed = [module for module in model.modules() if isinstance(module, KeyedDropout)]
-    met: dict[nn.Module, set[int]] = {module: set() for module in keyed}
-    handles = [m.register_forward_pre_hook(lambda own, args: met[own].add(len(args[0]))) for m in keyed]
+    """Tell the keyed modules of a model of the tables that all rows share: they have the same length for a batch of one
+    row as for one of two. `run` passes that many rows through the model."""
+    met: dict[KeyedDropout, list[set[int]]] = {m: [] for m in model.modules() if isinstance(m, KeyedDropout)}
+    handles = [m.register_forward_pre_hook(lambda own, args: met[own][-1].add(len(args[0]))) for m in met]
     try:
         for rows in (1, 2):
+            for lengths in met.values():
+                lengths.append(set())
             run(rows)
     finally:
         for handle in handles:
             handle.remove()
-    for module, lengths in met.items():
-        module.shared = len(lengths) == 1  # type: ignore[assignment]
+    for module, (one, two) in met.items():
+        module.tables, module.mixed = frozenset(one & two), one != two

@@ -22,6 +22,7 @@ INSTEAD = {
     "strategy": "what is probed is said by depths, poolings and penalties",
     "plan": "what is probed is said by depths, poolings and penalties",
     "head": "the heads of probes are linear",
+    "quantize_body": "a body is rounded for adapters alone",
     "baselines": "probes are compared with each other",
     "out": "no run is kept: the result is printed, and the command that trains the best",
     "cache": "vectors are kept in memory only",

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from whet.plan.anatomy import Anatomy, Group, Parameter
-from whet.plan.edits import NewHead
+from whet.plan.edits import Edit, LowRank, NewHead, Prefix, Prompt
 from whet.plan.explain import boundaries, explain, lowest_moving, picture
 from whet.plan.minutes import cost
 from whet.plan.strategy import STRATEGIES, parse_strategy
@@ -136,13 +136,38 @@ def parameter(layer: str, own: str, size: int, kind: Literal["weight", "bias", "
 
 
 def planned(text: str) -> tuple[Plan, Anatomy]:
-    """The plan of a strategy, and the default model as that plan edits it: blocks above a head's depth are gone."""
-    anatomy = default_model()
+    """The plan of a strategy, and the default model as that plan edits it: blocks above a head's depth are gone,
+    adapters are there."""
     head = NewHead(kind="kept") if text.startswith("kl_to_base") else NewHead()
-    plan = parse_strategy(text)(anatomy, Defaults(edits=(head,)))
+    plan = parse_strategy(text)(default_model(), Defaults(edits=(head,)))
+    anatomy = edited(default_model(), plan)
+    return parse_strategy(text)(anatomy, Defaults(edits=(head,))), anatomy
+
+
+def edited(anatomy: Anatomy, plan: Plan) -> Anatomy:
+    """The anatomy with what the plan's edits take away and add."""
     depth = next((edit.depth for edit in plan.edits if isinstance(edit, NewHead)), None)
-    blocks = anatomy.blocks[:depth]
-    return plan, anatomy.model_copy(update={"groups": (anatomy.groups[0], *blocks, anatomy.head)})
+    groups, added = [anatomy.groups[0], *anatomy.blocks[:depth], anatomy.head], list[str]()
+    for edit in plan.edits:
+        for place, group in enumerate(groups):
+            own = tuple(adapters_in(group, edit))
+            groups[place] = group.model_copy(update={"parameters": (*group.parameters, *own)})
+            added += [one.name for one in own]
+    return anatomy.model_copy(update={"groups": tuple(groups), "added": tuple(added)})
+
+
+def adapters_in(group: Group, edit: Edit) -> list[Parameter]:
+    """What an edit adds to a group of the default model, whose linear layers have sides of 384 and 1536."""
+    if isinstance(edit, Prefix | Prompt) and group.kind == "embeddings":
+        width = 384 if isinstance(edit, Prompt) else 384 * 2 * 6
+        return [Parameter(name="virtual", size=edit.tokens * width, kind="weight")]
+    if isinstance(edit, LowRank) and group.entry in edit.within:
+        weights = [one for one in group.parameters if one.kind == "weight"]
+        sides = {384 * 384: 384 + 384, 384 * 1536: 384 + 1536}
+        return [
+            Parameter(name=f"{one.name}.adapter", size=edit.rank * sides[one.size], kind="weight") for one in weights
+        ]
+    return []
 
 
 def drawn(text: str) -> str:

@@ -145,7 +145,7 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
             folder=folder or tmp_path_factory.mktemp("job"),
             cache=cache_folder(settings.cache),
             identity=identity(parts.source.sha256, here(settings)),
-            fresh=lambda: parts.fresh(settings.seed),
+            fresh=parts.fresh,
             watch=watch,
             beside=parts.beside(),
         )

@@ -45,6 +45,7 @@ WRONG: dict[str, Any] = {
     "seed": "2147483648",
     "head": "mlp(0)",
     "pooling": "meen",
+    "quantize_body": "int4",
     "cut": "maybe",
     "baselines": "maybe",
     "forgetting": "maybe",

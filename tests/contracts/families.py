@@ -15,10 +15,11 @@ from whet.config import resolve
 from whet.data.check import Rows
 from whet.engine.gradient import Part
 from whet.engine.job import Beside, Job
+from whet.models.adapters import put_in
 from whet.models.anatomy import anatomy_of
 from whet.models.heads import outputs_of
 from whet.models.load import Built, Origin, key_dropouts
-from whet.plan.edits import NewHead
+from whet.plan.edits import Adapter, NewHead
 from whet.tasks.classification import Classification
 
 
@@ -72,6 +73,10 @@ def picture_job(folder: Path, watch: Callable[[dict[str, Any]], None], strategy:
     inputs = {"pixel_values": torch.from_numpy(pictures[:2])}
     anatomy = anatomy_of(model, "tiny resnet", inputs, outputs_of, new)
     resolved = resolve("fine_tune", {"precision": "fp32", "cache": "off", "strategy": strategy, **options})
+    plan = resolved.strategy(anatomy, resolved.settings.defaults())
+    for edit in plan.edits:
+        if isinstance(edit, Adapter):
+            put_in(model, edit, new, 0, "tiny resnet")  # refused: no strategy can add anything to pictures yet
     labels = ("0", "1", "2")
     rows = Rows("pictures", ("",) * 36, tuple(str(t) for t in targets[:36]), tuple(range(36)))
     parts = [

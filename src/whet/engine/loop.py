@@ -100,7 +100,7 @@ class Loop:
         self.kept_as = f"best validation {self.settings.metric}"
         self.weights.load(kept)
         after = After(self.weights, self.at.ranked, self.new, self.scored, self.lower)
-        for edit in self.plan.finish:
+        for edit in self.plan.blends:
             kept, self.kept_as = finished(edit, kept, after)
         self.below.clear()
         return Outcome(kept, self.kept_as, self.at, self.earlier, self.below.facts, memory)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from whet.errors import ModelError
 from whet.models.heads import Head, Pooled
-from whet.models.load import Built, Origin, build
+from whet.models.load import Built, Origin, build, outside_body
 from whet.models.reference import ModelFolder
 from whet.plan.edits import Edit, NewHead
 
@@ -39,17 +39,14 @@ def build_kept(source: Any, edits: tuple[Edit, ...], labels: Sequence[str], seed
     concrete = concrete.model_copy(update={"dropout": wish.dropout})
     others = tuple(edit for edit in edits if not isinstance(edit, NewHead))
     built = build(source, (concrete, *others), len(labels), seed)
+    added = built.adapted.added if built.adapted else ()
+    new = tuple(name for name in built.origin.new if name not in added)
     if isinstance(built.model, Pooled):
         load_head(built.model.head, source)
-        names = built.origin.new
-    else:
-        if built.origin.new:
-            lacking = ", ".join(built.origin.new)
-            raise ModelError(f"{source.reference} lacks weights of its head: {lacking}; leave out --head kept")
-        prefix = f"{getattr(built.model, 'base_model_prefix', '')}."
-        names = tuple(name for name, _ in built.model.named_parameters() if not name.startswith(prefix))
-    origin = Origin(built.origin.loaded + len(built.origin.new), (), built.origin.left_over)
-    return replace(built, origin=origin, kept=names)
+    elif new:
+        raise ModelError(f"{source.reference} lacks weights of its head: {', '.join(new)}; leave out --head kept")
+    origin = Origin(built.origin.loaded + len(new), added, built.origin.left_over)
+    return replace(built, origin=origin, kept=new or outside_body(built.model))
 
 
 def load_head(head: Head, source: ModelFolder) -> None:

@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from whet.errors import ModelError
-from whet.models.load import load_as, quiet_libraries
+from whet.models.load import load_as
+from whet.models.quiet import quiet_libraries
 from whet.models.reference import ModelFolder
 
 Kind = Literal["next token", "masked"]

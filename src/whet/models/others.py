@@ -47,7 +47,7 @@ def add_heads(built: Built, source: Any, wanted: Sequence[Sequence[str]], seed: 
             "leave out --head native, or replay rows with the task's labels"
         )
     body: Any = built.model.body
-    width, pooling = body.config.hidden_size, built.model.pooling
+    width = body.config.hidden_size
     heads, came = list[Head](), list[bool]()
     for number, labels in enumerate(wanted):
         edit = saved_for(source, labels)
@@ -60,7 +60,7 @@ def add_heads(built: Built, source: Any, wanted: Sequence[Sequence[str]], seed: 
     key_dropouts(built.model, built.key)
     names = [name for name, _ in built.model.named_parameters()]
     own = [frozenset(name for name in names if name.startswith(f"{OTHERS}.{n}.")) for n in range(len(heads))]
-    models = [Pooled(body, head, pooling) for head in heads]
+    models = [built.model.with_head(head) for head in heads]
     return tuple(Other(*one) for one in zip(models, own, came, strict=True))
 
 

@@ -32,6 +32,50 @@ class SetDropout(Value):
     share: float = Field(ge=0, lt=1)
 
 
+class QuantizeBody(Value):
+    """Rounds the frozen weights of the body's linear layers: `int8`, one scale for each output (torchao), or `nf4`,
+    four bits in blocks of 64 (bitsandbytes; Dettmers et al. 2023, QLoRA). They cannot move; adapters on them can."""
+
+    edit: Literal["quantize body"] = "quantize body"
+    to: Literal["int8", "nf4"]
+
+
+class LowRank(Value):
+    """Low-rank adapters on linear layers of the body (Hu et al. 2022, LoRA): a layer's weight W becomes
+    W + alpha / rank * B A, of which A (rank x inputs) and B (outputs x rank, zero at the start) are new.
+
+    `targets` names layers: the last parts of a name (`query`, `attention.output.dense`) or a pattern with `*`; empty
+    means every linear layer. `within` are modules outside of which no layer gets one; empty means the whole body.
+    `dropout` is the share of a layer's input that its adapter does not see while training. `dora` trains the length
+    of each output's weights apart from their direction (Liu et al. 2024), `rank_stabilized` divides alpha by the root
+    of the rank (Kalajdzievski 2023).
+    """
+
+    edit: Literal["low rank"] = "low rank"
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    targets: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    dropout: float = Field(0.0, ge=0, lt=1)
+    dora: bool = False
+    rank_stabilized: bool = False
+
+
+class Prefix(Value):
+    """Virtual tokens before every text, as keys and values of their own in each block (Li and Liang 2021)."""
+
+    edit: Literal["prefix"] = "prefix"
+    tokens: int = Field(16, ge=1)
+
+
+class Prompt(Value):
+    """Virtual tokens before every text, as embeddings (Lester et al. 2021); they start as those of words drawn from the
+    vocabulary."""
+
+    edit: Literal["prompt"] = "prompt"
+    tokens: int = Field(16, ge=1)
+
+
 class Average(Value):
     """The result is the mean of the weights of the `best` validations of the run (fewer where there were fewer)."""
 
@@ -47,7 +91,15 @@ class Interpolate(Value):
     share: float | None = Field(None, ge=0, le=1)
 
 
-Edit = Annotated[NewHead | SetDropout, Field(discriminator="edit")]
+class Merge(Value):
+    """Low-rank adapters are added to the weights that they stand beside: the result is a model without adapters."""
+
+    edit: Literal["merge"] = "merge"
+
+
+Adapter = LowRank | Prefix | Prompt
+"""What adds parameters to a body that itself stands still."""
+Edit = Annotated[NewHead | SetDropout | QuantizeBody | Adapter, Field(discriminator="edit")]
 """Done before training, in their order."""
-Finish = Annotated[Average | Interpolate, Field(discriminator="edit")]
+Finish = Annotated[Average | Interpolate | Merge, Field(discriminator="edit")]
 """Done after training, in their order."""

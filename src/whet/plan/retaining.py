@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from whet.errors import StrategyError
 from whet.plan.anatomy import Anatomy
-from whet.plan.edits import Interpolate, NewHead
+from whet.plan.edits import Adapter, Interpolate, NewHead
 from whet.plan.pulls import Pull, ToFeatures, ToOutputs, ToWeights
-from whet.plan.strategies import FULL
+from whet.plan.strategies import FULL, merge_last
 from whet.plan.strategy import Strategy, strategy
 from whet.plan.values import Defaults, Phase, Plan
 
@@ -70,7 +70,7 @@ def interpolate(anatomy: Anatomy, defaults: Defaults, base: Strategy = FULL, sha
         raise StrategyError(f"interpolate(share={share}): must be from 0 (pretrained) to 1 (tuned)")
     plan = base(anatomy, defaults)
     refuse_frozen(plan, anatomy, "interpolate", base)
-    return plan.model_copy(update={"finish": (*plan.finish, Interpolate(share=share))})
+    return plan.model_copy(update={"finish": merge_last(*plan.finish, Interpolate(share=share))})
 
 
 def pulled(plan: Plan, anatomy: Anatomy, pulls: tuple[Pull, ...], name: str, base: Strategy) -> Plan:
@@ -84,7 +84,8 @@ def pulled(plan: Plan, anatomy: Anatomy, pulls: tuple[Pull, ...], name: str, bas
 
 
 def refuse_frozen(plan: Plan, anatomy: Anatomy, name: str, base: Strategy) -> None:
-    if not any(moves_body(phase, anatomy) for phase in plan.phases):
+    adds = any(isinstance(edit, Adapter) for edit in plan.edits)  # what that is, the anatomy may not know yet
+    if not adds and not any(moves_body(phase, anatomy) for phase in plan.phases):
         raise StrategyError(f"{name}({base}): nothing of the body moves there, so there is nothing to hold it by")
 
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from whet.errors import LengthError, StrategyError
 from whet.plan.base import Value
-from whet.plan.edits import Edit, Finish
+from whet.plan.edits import Average, Edit, Finish, Interpolate
 from whet.plan.pulls import Pull
 from whet.plan.replay import Replay
 from whet.plan.schedules import SCHEDULES, AnyWarmup, Linear, OneSchedule
@@ -153,6 +153,11 @@ class Plan(Value):
     edits: tuple[Edit, ...] = ()
     phases: tuple[Phase, ...] = Field(min_length=1)
     finish: tuple[Finish, ...] = ()
+
+    @property
+    def blends(self) -> list[Average | Interpolate]:
+        """What of `finish` makes new weights of those there were; merging, which changes the model, comes after it."""
+        return [edit for edit in self.finish if isinstance(edit, Average | Interpolate)]
 
 
 class Defaults(Value):

@@ -122,6 +122,16 @@ def with_whet(run: RunFiles) -> str:
     )
 
 
+def libraries(run: RunFiles) -> str:
+    """What the lines without whet need."""
+    words = [
+        "torch",
+        "transformers",
+        *(name for name in ("peft", "torchao", "bitsandbytes") if f"from {name}" in run.note),
+    ]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def without_whet(run: RunFiles) -> str:
     """The lines of model/README.md with their inputs given and their result printed; "" where it has none."""
     code = re.search(r"^```python\n(.*?)^```", run.note, re.DOTALL | re.MULTILINE)

@@ -71,6 +71,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "command": facts.command(run),
         "with_whet": facts.with_whet(run),
         "without_whet": facts.without_whet(run),
+        "libraries": facts.libraries(run),
     }
 
 

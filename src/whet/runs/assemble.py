@@ -17,7 +17,9 @@ from whet.engine.gradient import Part
 from whet.engine.job import Beside
 from whet.engine.precision import usable_threads
 from whet.errors import ModelError, StrategyError
+from whet.models.adapters import try_out
 from whet.models.anatomy import anatomy_of
+from whet.models.dropout import find_shared
 from whet.models.given import GivenModule
 from whet.models.heads import outputs_of
 from whet.models.kept import build_kept
@@ -25,8 +27,9 @@ from whet.models.load import Built, build, length_limit, load_tokenizer
 from whet.models.others import Other, add_heads, with_heads
 from whet.models.reference import ModelFolder, find_model
 from whet.models.temperature import last_layer
+from whet.plan.adapting import check_edits, check_moves
 from whet.plan.anatomy import Anatomy
-from whet.plan.edits import Edit, NewHead
+from whet.plan.edits import Edit, LowRank, NewHead, Prefix, Prompt, QuantizeBody
 from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
 from whet.plan.values import Plan
@@ -43,7 +46,7 @@ up to rounding."""
 @dataclass
 class Assembled:
     """A model ready to train. `max_length` is where texts are cut, in tokens; `pools` are the rows that the plan
-    replays, `others` the further heads that those need."""
+    replays, `others` the further heads that those need; `seed` started all new weights."""
 
     source: ModelFolder | GivenModule
     tokenizer: Any
@@ -54,6 +57,7 @@ class Assembled:
     max_length: int
     pools: tuple[Pool, ...]
     others: tuple[Other, ...]
+    seed: int
 
     def tokens(self, rows: Rows, watch: Watch = lambda line: None) -> TokenStore:
         """All rows as tokens; `watch` is told of the progress."""
@@ -72,12 +76,22 @@ class Assembled:
         head = self.built.head
         config = getattr(getattr(self.built.model, "body", self.built.model), "config", None)
         attention = getattr(config, "_attn_implementation", None)
-        return {"depth": head.depth, "pooling": head.pooling, "attention": attention}
+        return {"depth": head.depth, "pooling": head.pooling, "attention": attention, "edits": self.changes()}
 
-    def fresh(self, seed: int) -> dict[str, Tensor]:
+    def changes(self) -> list[Any]:
+        """The edits by which the body computes something else before anything has moved, and the seed that they start
+        from. Low-rank adapters start as zero, those of DoRA up to rounding."""
+        edits = [
+            edit
+            for edit in self.plan.edits
+            if isinstance(edit, QuantizeBody | Prefix | Prompt) or (isinstance(edit, LowRank) and edit.dora)
+        ]
+        return [[edit.model_dump(mode="json") for edit in edits], self.seed] if edits else []
+
+    def fresh(self) -> dict[str, Tensor]:
         """The weights that training started with."""
-        again = built_for(self.source, self.plan.edits, self.task, seed)
-        add_heads(again, self.source, own_labels(self.pools), seed)
+        again = built_for(self.source, self.plan.edits, self.task, self.seed)
+        add_heads(again, self.source, own_labels(self.pools), self.seed)
         return dict(again.model.named_parameters())
 
 
@@ -95,18 +109,27 @@ def assemble(
     task = Classification.of(dataset.train, dataset.labels, settings.class_weight, settings.label_smoothing)
     edits = plan.edits if plan else settings.defaults().edits
     built, anatomy, others = _built(source, tokenizer, edits, task, settings)
+    asked = plan
     if plan is None:
-        plan = located(share_minutes(resolved.strategy(anatomy, settings.defaults()), anatomy))
+        plan = located(resolved.strategy(anatomy, settings.defaults()))
+        check_edits(plan)
+    limit = length_limit(source, tokenizer, sum(e.tokens for e in plan.edits if isinstance(e, Prefix | Prompt)))
     found = pools(plan, dataset, task, settings)
     if plan.edits != edits or own_labels(found):
         built, anatomy, others = _built(source, tokenizer, plan.edits, task, settings, own_labels(found))
+    if asked is None:
+        if plan.edits != edits:
+            # Once more, now that it is known what the edits add: selections and rates of groups hang on it.
+            again = located(resolved.strategy(anatomy, settings.defaults()))
+            plan = again.model_copy(update={"edits": plan.edits})
+        plan = share_minutes(plan, anatomy)
+    check_moves(plan, anatomy)
     if settings.calibrate:
         last_layer(built.model, task.outputs)
     if resolved.verb == "train":
         _refuse_moving_body(plan, anatomy, resolved)
-    limit = length_limit(source, tokenizer)
     longest = min(settings.max_length or limit, limit)
-    return Assembled(source, tokenizer, task, built, anatomy, plan, longest, found, others)
+    return Assembled(source, tokenizer, task, built, anatomy, plan, longest, found, others, settings.seed)
 
 
 def built_for(source: ModelFolder | GivenModule, edits: tuple[Edit, ...], task: Classification, seed: int) -> Built:
@@ -128,13 +151,21 @@ def _built(
     built = built_for(source, edits, task, settings.seed)
     others = add_heads(built, source, further, settings.seed)
     if settings.gradient_checkpointing:
+        if any(isinstance(edit, Prefix) for edit in edits):
+            raise StrategyError("prefix hands its keys and values on as a cache, which --gradient-checkpointing drops")
         body: Any = getattr(built.model, "body", built.model)
         if not hasattr(body, "activation_checkpointing_enable"):
             raise ModelError(f"{source.reference} is no model of transformers, so --gradient-checkpointing cannot work")
         body.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     encoded = tokenizer(["two texts", "of unlike lengths"], padding=True, return_tensors="pt")
     inputs = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
-    anatomy = anatomy_of(built.model, source.reference, inputs, outputs_of, (*built.origin.new, *built.kept))
+    if built.adapted:
+        try_out(built.model, built.adapted, inputs, source.reference)
+    with torch.no_grad():
+        find_shared(built.model, lambda rows: outputs_of(built.model, {k: v[:rows] for k, v in inputs.items()}))
+    added = built.adapted.added if built.adapted else ()
+    head = [name for name in (*built.origin.new, *built.kept) if name not in added]
+    anatomy = anatomy_of(built.model, source.reference, inputs, outputs_of, head, added)
     return built, with_heads(anatomy, others), others
 
 

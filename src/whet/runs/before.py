@@ -23,6 +23,7 @@ from whet.engine.loop import Loop
 from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, majority, tfidf
 from whet.evaluate.budget import Budget, Problem, stratified_order
 from whet.evaluate.metrics import better, classification
+from whet.models.adapters import Prompted
 from whet.plan.explain import lowest_moving
 from whet.runs.assemble import Assembled
 
@@ -84,6 +85,8 @@ class Features:
     @staticmethod
     def of(loop: Loop, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Features:
         begun = time.monotonic()
+        if isinstance(parts.built.model, Prompted):
+            return Features(None, Budget(SECONDS), why="before every text stand virtual tokens, drawn at random")
         stores, total = {name: part.store for name, part in rows.items()}, len(rows["train"].targets)
         valid = loop.below.before_head(stores["valid"])
         per_row = (time.monotonic() - begun) / len(stores["valid"])

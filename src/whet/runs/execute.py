@@ -33,7 +33,7 @@ from whet.plan.values import Plan
 from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, Watch, assemble, use_attention_for
 from whet.runs.before import FILE, Found, baselines, on_validation
-from whet.runs.finish import calibrate, keep_model, result, row_counts, score_test, truncated, write_predictions
+from whet.runs.finish import calibrate, keep_model, merge, result, row_counts, score_test, truncated, write_predictions
 from whet.runs.folder import FORMAT, Folder
 
 
@@ -246,6 +246,7 @@ def train(
         with clock.stage("train"):
             outcome = loop.run()
         with clock.stage("test"):
+            merged = merge(parts, rows["valid"], settings)
             temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
             scored = score_test(parts, rows["test"], settings, loop.forward.precision)
         if place.is_main_process:
@@ -259,7 +260,7 @@ def train(
             with clock.stage("forgetting"):
                 lost = forgotten(known, parts, dataset, settings)
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
-            made = result(folder.path, dataset, parts, outcome, scored, stores)
+            made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
             made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)
             made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
             folder.write_json("metrics.json", made)
@@ -286,7 +287,7 @@ def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str,
         folder=folder.path,
         cache=cache_folder(settings.cache),
         identity=identity(parts.source.sha256, here(settings) | parts.below_head()),
-        fresh=lambda: parts.fresh(settings.seed),
+        fresh=parts.fresh,
         watch=watch,
         beside=parts.beside(watch),
     )

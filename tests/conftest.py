@@ -147,6 +147,7 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
             identity=identity(parts.source.sha256, here(settings)),
             fresh=lambda: parts.fresh(settings.seed),
             watch=watch,
+            beside=parts.beside(),
         )
 
     return make

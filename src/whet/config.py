@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
-import whet.plan.strategies  # noqa: F401 (registers them)
+import whet.plan.replaying
+import whet.plan.retaining
+import whet.plan.strategies  # noqa: F401 (each registers its own)
 from whet.errors import PathError, SettingsError, StrategyError, UsageError, did_you_mean, nearest
 from whet.plan.edits import NewHead, SetDropout
 from whet.plan.schedules import AnyWarmup
@@ -66,12 +68,16 @@ def mlp(*widths: int, dropout: float = 0.1) -> NewHead:
     return NewHead(hidden=widths, dropout=dropout)
 
 
-HEADS = {"linear": linear, "native": native, "mlp": mlp}
+def kept() -> NewHead:
+    return NewHead(kind="kept")
+
+
+HEADS = {"linear": linear, "native": native, "kept": kept, "mlp": mlp}
 
 
 def _head_text(head: NewHead) -> str:
-    if head.kind == "native":
-        return "native"
+    if head.kind != "pooled":
+        return head.kind
     return show("mlp", head.hidden, {"dropout": head.dropout}) if head.hidden else "linear"
 
 
@@ -160,7 +166,9 @@ class Settings(BaseModel):
     checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
     threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)
     seed: int = option(0, "a whole number from 0 to 2147483647", "where all chance comes from", ge=0, lt=2**31)
-    head: AnyHead = option(NewHead(), "linear, native or mlp(width, ..., dropout=0.1)", "the new output layer")
+    head: AnyHead = option(
+        NewHead(), "linear, native, kept or mlp(width, ..., dropout=0.1)", "the output layer: new, or kept as it came"
+    )
     pooling: Literal["mean", "cls", "max", "last"] | None = option(
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
     )

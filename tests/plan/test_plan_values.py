@@ -12,23 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from whet.errors import LengthError, UsageError
+from whet.plan.edits import Average, NewHead, SetDropout
 from whet.plan.schedules import Constant, Cosine, Linear, SlantedTriangular, Warmup
 from whet.plan.select import Everything, Groups, Head, Joined, Kinds, Match, Select, Top, Without
-from whet.plan.values import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Average,
-    Defaults,
-    Length,
-    NewHead,
-    Patience,
-    Phase,
-    Plan,
-    Rate,
-    SetDropout,
-)
+from whet.plan.values import SGD, Adagrad, Adam, AdamW, Defaults, Length, Patience, Phase, Plan, Rate
 
 above_0 = st.floats(1e-12, 1e12)
 share = st.floats(0, 0.999)

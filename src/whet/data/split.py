@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def prepare(
     _refuse_too_little(train, shares, findings)
     train, made = split(train, shares, seed)
     parts.update(made)
-    labels = tuple(sorted(set(train.labels), key=_by_number))
+    labels = in_order(set(train.labels))
     for name in ("valid", "test"):
         _refuse_unknown(parts[name], labels)
     if not len(parts["valid"]):
@@ -79,6 +80,16 @@ def prepare(
     if remember is not None:
         earlier = read_earlier(remember, columns, findings, clean_labels=clean_labels, seed=seed)
     return Dataset(train, parts["valid"], parts["test"], labels, columns, findings, earlier)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels as they number a head's outputs."""
+    return tuple(sorted(labels, key=_by_number))
+
+
+def same_text(text: str) -> str:
+    """What two texts have in common that count as the same: not case, nor how words are spaced."""
+    return " ".join(text.casefold().split())
 
 
 def _by_number(label: str) -> tuple[int, float, str]:
@@ -117,7 +128,7 @@ def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[s
     chance = random.Random(f"whet split {seed}")
     same: dict[str, list[int]] = defaultdict(list)
     for position, text in enumerate(rows.texts):
-        same[" ".join(text.casefold().split())].append(position)
+        same[same_text(text)].append(position)
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for positions in same.values():
         by_label[rows.labels[positions[0]]].append(positions)
@@ -163,7 +174,7 @@ def _refuse_unknown(part: Rows, labels: tuple[str, ...]) -> None:
 
 
 def _report_overlap(findings: Findings, parts: dict[str, Rows]) -> None:
-    keys = {name: {" ".join(text.casefold().split()) for text in rows.texts} for name, rows in parts.items()}
+    keys = {name: {same_text(text) for text in rows.texts} for name, rows in parts.items()}
     for left, right in (("train", "test"), ("train", "valid"), ("valid", "test")):
         both = keys[left] & keys[right]
         if both:

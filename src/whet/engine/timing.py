@@ -48,11 +48,11 @@ def timed_budget(
 ) -> int:
     """The budget for which a batch of middling length takes least time, or the one kept in `folder` for this machine,
     model and length of batch. Leaves no gradient behind."""
-    lengths = gradient.part.store.lengths
+    lengths = gradient.own.part.store.lengths
     rows = np.argsort(lengths, kind="stable")[len(lengths) // 2 :][:batch_size]
     tokens = len(rows) * width_of(int(lengths[rows].max()))
-    kept = Remembered(folder, f"{identity} {gradient.forward.precision} {tokens}")
-    tried = TRIED if gradient.forward.device.type == "cpu" else TRIED_ON_GPU
+    kept = Remembered(folder, f"{identity} {gradient.own.forward.precision} {tokens}")
+    tried = TRIED if gradient.own.forward.device.type == "cpu" else TRIED_ON_GPU
     if tokens <= tried[0]:
         return TOKENS_AT_ONCE
     found = kept.read()
@@ -64,7 +64,7 @@ def timed_budget(
 
 def seconds_of(gradient: Gradient, moving: Mapping[str, nn.Parameter], rows: np.ndarray, token_budget: int) -> float:
     """Seconds that a gradient on `rows` takes; the quickest of three, of which the first finds its kernels."""
-    gradient.forward.token_budget, times = token_budget, []
+    gradient.own.forward.token_budget, times = token_budget, []
     for _ in range(3):
         begun = time.monotonic()
         float(gradient(rows, 0, moving))

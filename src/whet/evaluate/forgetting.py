@@ -3,7 +3,7 @@
 Intervals are those of a jackknife: what a figure is without each item in turn says how far other items would have
 moved it (Tukey 1958; Efron and Stein 1981, Annals of Statistics 9). It draws nothing at random, and an item (a pair
 of sentences, a text) is left out whole, before and after together. How often such intervals hold the true change is in
-docs/decisions/0018-forgetting.md.
+docs/decisions/0019-forgetting.md.
 
 P pairs of sentences, H features, N items.
 """

@@ -93,9 +93,10 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def key_dropouts(model: nn.Module) -> Key:
-    """Put a keyed module in place of every `nn.Dropout` that drops anything. Returns the key they share."""
-    key = Key()
+def key_dropouts(model: nn.Module, key: Key | None = None) -> Key:
+    """Put a keyed module in place of every `nn.Dropout` that drops anything. Returns the key they share: the one given,
+    else a new one."""
+    key = key or Key()
     for name, module in list(model.named_modules()):
         if type(module) is nn.Dropout and module.p > 0:
             parent, _, own = name.rpartition(".")

@@ -30,6 +30,7 @@ class Head(nn.Module):
 
     def __init__(self, width: int, outputs: int, edit: NewHead) -> None:
         super().__init__()
+        self.edit = edit
         layers: list[nn.Module] = []
         for size in edit.hidden:
             layers += [nn.Dropout(edit.dropout), nn.Linear(width, size), nn.GELU()]

@@ -36,12 +36,14 @@ class Origin:
 
 @dataclass
 class Built:
-    """A model with its edits applied, in eval mode. `key` steers its keyed dropout."""
+    """A model with its edits applied, in eval mode. `key` steers its keyed dropout; `kept` names the parameters of a
+    head that came with the model."""
 
     model: nn.Module
     head: NewHead
     origin: Origin
     key: Key
+    kept: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -10,14 +10,15 @@ from whet.plan.base import Value
 
 
 class NewHead(Value):
-    """A new output layer. `pooled`: pool the body's states, then hidden layers, then linear.
+    """The output layer. `pooled`: pool the body's states, then hidden layers, then linear. `native`: the layer that the
+    model's own class for the task brings. `kept`: the model's own head, as it came, for the same labels.
 
-    `native`: the layer that the model's own class for the task brings. `pooling` None means what the
-    model was made for. `dropout` is the share of activations dropped in the head while training.
+    `pooling` None means what the model was made for. `dropout` is the share of activations dropped in the head while
+    training; `depth` keeps so many blocks of the body.
     """
 
     edit: Literal["new head"] = "new head"
-    kind: Literal["pooled", "native"] = "pooled"
+    kind: Literal["pooled", "native", "kept"] = "pooled"
     pooling: Literal["mean", "cls", "max", "last"] | None = None
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -38,7 +39,15 @@ class Average(Value):
     best: int = Field(ge=2)
 
 
+class Interpolate(Value):
+    """The result lies the `share` of the way from the pretrained to the tuned weights; None: the best on validation of
+    0 to 1 in tenths."""
+
+    edit: Literal["interpolate"] = "interpolate"
+    share: float | None = Field(None, ge=0, le=1)
+
+
 Edit = Annotated[NewHead | SetDropout, Field(discriminator="edit")]
 """Done before training, in their order."""
-Finish = Average
+Finish = Annotated[Average | Interpolate, Field(discriminator="edit")]
 """Done after training, in their order."""

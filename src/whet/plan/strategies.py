@@ -19,7 +19,8 @@ from whet.plan.values import AdamW, Defaults, Length, Patience, Phase, Plan
 
 FINE_TUNE_RATE = 1.5e-4
 NEW_HEAD = {"head": 10.0}
-"""A new head starts from noise beside pretrained weights: it learns at ten times their rate."""
+"""A new head starts from noise beside pretrained weights: it learns at ten times their rate. One that is kept does
+not."""
 PROBE_RATE = 1e-3
 HEAD_RATE = 3e-3
 """Of a head alone in one epoch, where there is no time for the lower rate of a probe."""
@@ -44,6 +45,8 @@ def tuning_phase(
     defaults: Defaults, name: str, train: Select, epochs: float = 1, factors: dict[str, float] | None = None
 ) -> Phase:
     """A phase that moves pretrained weights: small rate, AdamW, linear decay after 6 % warm-up."""
+    if factors == NEW_HEAD and any(isinstance(edit, NewHead) and edit.kind == "kept" for edit in defaults.edits):
+        factors = None
     return defaults.phase(
         name,
         train,

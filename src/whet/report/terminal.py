@@ -107,7 +107,8 @@ def describe(phase: PhaseFacts) -> str:
     rate = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
     steps = "" if phase.steps is None else f" = {phase.steps} steps"
     below = f", all below {phase.frozen_below} computed once" if phase.frozen_below else ""
-    return f"{phase.name}: moves {count(phase.moves)} parameters, rate {rate}, {phase.length}{steps}{below}"
+    more = "".join(f", {one}" for one in phase.beside)
+    return f"{phase.name}: moves {count(phase.moves)} parameters, rate {rate}, {phase.length}{steps}{below}{more}"
 
 
 def count(number: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from whet.plan.edits import Average, Finish
 from whet.plan.values import Plan
 from whet.report import training_plots as plots
 from whet.report.facts import captured
@@ -113,15 +114,31 @@ def plan_picture(run: RunFiles) -> Markup:
 
 
 def before_and_after(run: RunFiles) -> list[str]:
-    """What the plan changes in the model before training, and what it does with the result, in words."""
+    """What the plan changes in the model before training, what stands beside the task's own rows and loss, and what is
+    done with the result, in words."""
     plan = Plan.model_validate(run.metrics["plan"])
     said = []
     for edit in plan.edits:
         if edit.edit == "new head":
             layers = f"hidden layers {', '.join(map(str, edit.hidden))}" if edit.hidden else "one linear layer"
             own = "the model's own class brings it" if edit.kind == "native" else layers
-            said.append(f"Before: a new head ({own}, dropout {edit.dropout:g}).")
+            new = f"a new head ({own}, dropout {edit.dropout:g})"
+            said.append("The head that came with the model is kept." if edit.kind == "kept" else f"Before: {new}.")
         else:
             said.append(f"Before: dropout of the body set to {edit.share:g}.")
-    said += [f"After: the mean of the weights of the {one.best} best validations." for one in plan.finish]
-    return said
+    beside: dict[str, list[str]] = {}
+    for phase in plan.phases:
+        for one in (*phase.pulls, *phase.replay):
+            beside.setdefault(str(one), []).append(phase.name)
+    for text, names in beside.items():
+        where = "every phase" if len(names) == len(plan.phases) else ", ".join(names)
+        said.append(f"In {where}: {text}.")
+    return [*said, *(f"After: {in_words(one)}." for one in plan.finish)]
+
+
+def in_words(edit: Finish) -> str:
+    """What is done with the weights after training."""
+    if isinstance(edit, Average):
+        return f"the mean of the weights of the {edit.best} best validations"
+    share = "the share that was best on validation" if edit.share is None else f"{edit.share:g}"
+    return f"weights between the pretrained ones and the tuned ones, {share} of the way"

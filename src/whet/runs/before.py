@@ -85,11 +85,11 @@ class Features:
     def of(loop: Loop, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Features:
         begun = time.monotonic()
         stores, total = {name: part.store for name, part in rows.items()}, len(rows["train"].targets)
-        valid = loop.before_head(stores["valid"])
+        valid = loop.below.before_head(stores["valid"])
         per_row = (time.monotonic() - begun) / len(stores["valid"])
         free = cut_anyway(parts, settings)
         if free:
-            loop.before_head(stores["train"])  # the plan needs these: they are on no account of the baselines
+            loop.below.before_head(stores["train"])  # the plan needs these: they are on no account of the baselines
             begun = time.monotonic()
         allowed = max(SECONDS, SHARE * expected_seconds(parts, total, settings, per_row))
         budget = Budget(allowed - (time.monotonic() - begun))
@@ -99,8 +99,8 @@ class Features:
         if fit < 2 * parts.task.outputs:
             return Features(None, budget, why="a pass over the rows takes longer than baselines may")
         chosen = None if fit >= total else np.sort(stratified_order(rows["train"].targets, settings.seed)[:fit])
-        train = loop.before_head(stores["train"] if chosen is None else stores["train"].take(chosen))
-        test = loop.before_head(stores["test"])
+        train = loop.below.before_head(stores["train"] if chosen is None else stores["train"].take(chosen))
+        test = loop.below.before_head(stores["test"])
         assert train is not None
         assert test is not None
         made = Parts(train.vectors(), valid.vectors(), test.vectors())

@@ -71,6 +71,8 @@ def begin(resolved: Resolved, data: Any, watch: Watch, given: GivenModule | None
             watch({"note": note})
         with clock.stage("model"):
             parts = assemble(resolved, dataset, given=given)
+        for note in (note for pool in parts.pools for note in pool.notes):
+            watch({"note": note})
         place = processes()
         place.wait_for_everyone()
         if place.is_main_process:
@@ -112,6 +114,9 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
             raise RunError(f"the {part} rows have changed since this run was started; start a new one for them")
     with clock.stage("model"):
         parts = assemble(resolved, dataset, plan, given)
+    for pool, was in zip(parts.pools, asked["data"]["replay"], strict=True):
+        if pool.rows.fingerprint != was["fingerprint"]:
+            raise RunError(f"the rows of {was['source']} have changed since this run was started; start a new one")
     if parts.source.sha256 != asked["model"]["sha256"]:
         raise RunError(f"the weights of {settings.model} have changed since this run was started; start a new one")
     changed = {key: value for key, value in here(settings).items() if asked["machine"].get(key) != value}
@@ -166,6 +171,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
                 "labels": list(dataset.labels),
                 "notes": dataset.findings.notes,
                 "dropped": dict(dataset.findings.dropped),
+                "replay": [pool.facts(parts.others) for pool in parts.pools],
             },
             "model": {
                 "reference": parts.source.reference,
@@ -278,6 +284,7 @@ def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str,
         identity=identity(parts.source.sha256, here(settings) | parts.below_head()),
         fresh=lambda: parts.fresh(settings.seed),
         watch=watch,
+        beside=parts.beside(watch),
     )
 
 

@@ -59,7 +59,11 @@ def explained(
         groups=groups,
         hidden_size=parts.anatomy.hidden_size,
         rows={} if data is None else row_counts(dataset),
-        notes=(*dataset.findings.notes, *(f"left out {n}: {why}" for why, n in dataset.findings.dropped.items())),
+        notes=(
+            *dataset.findings.notes,
+            *(f"left out {n}: {why}" for why, n in dataset.findings.dropped.items()),
+            *(note for pool in parts.pools for note in pool.notes),
+        ),
         picture=tuple(picture(parts.plan, parts.anatomy, -(-rows // resolved.settings.batch_size))),
     )
 

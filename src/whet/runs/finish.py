@@ -21,6 +21,7 @@ from whet.engine.precision import processes
 from whet.evaluate.baselines import Absent, Baseline
 from whet.evaluate.metrics import overfitting
 from whet.models.load import save
+from whet.models.others import save_head
 from whet.models.temperature import divide_outputs
 from whet.runs.assemble import Assembled
 from whet.runs.folder import Folder
@@ -71,6 +72,10 @@ def keep_model(folder: Folder, parts: Assembled) -> None:
     temporary.mkdir()
     note = note_for(parts.built.head, parts.task.labels, parts.source, parts.max_length)
     save(parts.source, parts.built, parts.tokenizer, parts.task.labels, temporary, note)
+    for pool in parts.pools:
+        if pool.head is not None:
+            own = temporary / "heads" / Path(pool.key[0]).stem
+            save_head(parts.others[pool.head].model, pool.task.labels, own)
     temporary.rename(final)
 
 

@@ -52,7 +52,7 @@ def tune(name: str, train: Path, out: Path, seed: int, *options: str) -> dict:
     command = [sys.executable, "-m", "whet", "fine-tune", str(train), f"--seed={seed}", f"--out={out}", *options]
     valid = next(path for part in ("dev", "val") if (path := data / f"{part}.csv").exists())
     command += [f"--valid={valid}", f"--test={data / 'test.csv'}", "--cache=off"]
-    return run_json([*command, "--no-baselines", "--json", "--quiet"])
+    return run_json([*command, "--no-baselines", "--no-forgetting", "--json", "--quiet"])
 
 
 def accuracy(body: Path, head: Path, name: str) -> float:

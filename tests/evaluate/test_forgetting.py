@@ -153,12 +153,12 @@ def test_a_probe_reads_an_earlier_task_off_vectors_and_sees_when_it_is_gone() ->
     before, after = (probe(Parts(*vectors), targets, 3, 0) for vectors in (known, lost))
     assert isinstance(before, Probe)
     assert isinstance(after, Probe)
-    found = accuracy_change(before, after, targets.test, 0)
+    found = accuracy_change(before.probabilities, after.probabilities, targets.test, 0)
     assert found.before > 0.95
     assert found.after < 0.6
     assert found.low < found.difference < found.high < 0
     assert found.p_value < 0.001
-    same = accuracy_change(before, before, targets.test, 0)
+    same = accuracy_change(before.probabilities, before.probabilities, targets.test, 0)
     assert (same.difference, same.p_value) == (0, 1)
 
 

@@ -54,6 +54,7 @@ def test_every_figure_stands_with_what_it_was_before_and_its_interval(tmp_path: 
         ["Sentence pairsSpearman", "0.820", "0.744", f"{less}0.077{less}0.112 to {less}0.041"],
         ["General textnext-token loss", "3.412", "3.518", "+0.106+0.080 to +0.132"],
         ["Earlier taskaccuracy", "0.900", "0.850", f"{less}0.050{less}0.098 to {less}0.002"],
+        ["Earlier taskby its own head", "0.925", "0.600", f"{less}0.325{less}0.410 to {less}0.240"],
         ["Mean cosine between before and after", "0.7710.762 to 0.781"],
         ["Alignment, whatever their rotation and scale (CKA)", "0.8120.790 to 0.833"],
     ):
@@ -66,9 +67,10 @@ def test_every_figure_stands_with_what_it_was_before_and_its_interval(tmp_path: 
 def test_the_terminal_has_one_line_for_each_figure(tmp_path: Path) -> None:
     lines = printed(make_run(tmp_path / "run", baselines=False))
     place = lines.index("forgot   sentence pairs: Spearman 0.820 -> 0.744 (-0.077, -0.112 to -0.041)")
-    assert lines[place + 1 : place + 3] == [
+    assert lines[place + 1 : place + 4] == [
         "         general text: next-token loss 3.412 -> 3.518 (+0.106, +0.080 to +0.132)",
         "         earlier task: accuracy 0.900 -> 0.850 (-0.050, -0.098 to -0.002)",
+        "         earlier task: by its own head 0.925 -> 0.600 (-0.325, -0.410 to -0.240)",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,26 @@ def test_an_earlier_task_is_read_off_the_body_before_and_after(run: whet.Run, ea
     assert str(earlier.parent) not in page
     notes = run.asked["data"]["notes"]
     assert f"to remember, {earlier.name}: label column: topic" in notes
+
+
+def test_a_head_that_came_with_the_model_is_asked_about_its_own_task(
+    run: whet.Run, earlier: Path, rows_csv: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    assert run.metrics["forgetting"]["remembered"]["own_head"] is None  # the random body has no head
+    first = tuned(tmp_path / "first", tiny_bert, earlier, steps=60)
+    second = tuned(tmp_path / "second", first.path / "model", rows_csv, remember=str(earlier))
+    rows = read_earlier(str(earlier), Columns("text", "label"), Findings()).rows
+    held = split(rows, {"test": 0.3, "valid": 0.15}, 0)[1]["test"]
+    found = second.metrics["forgetting"]["remembered"]["own_head"]
+    before = np.mean([said == label for said, label in zip(first.predict(held.texts), held.labels, strict=True)])
+    assert found["before"] == pytest.approx(before, abs=1.01 / len(held))
+    shutil.copytree(first.path, tmp_path / "mixed")
+    shutil.copy(second.path / "model" / "model.safetensors", tmp_path / "mixed" / "model")
+    mixed = whet.load(tmp_path / "mixed").predict(held.texts)
+    after = np.mean([said == label for said, label in zip(mixed, held.labels, strict=True)])
+    assert found["after"] == pytest.approx(after, abs=1.01 / len(held))
+    assert before > after
+    assert "earlier task: by its own head" in str(second)
 
 
 def test_many_rows_to_remember_are_drawn_from_and_it_is_said(tiny_bert: Path, rows_csv: Path, tmp_path: Path) -> None:

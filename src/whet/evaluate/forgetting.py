@@ -116,10 +116,10 @@ class AccuracyChange(Change):
     p_value: float
 
 
-def accuracy_change(before: Probe, after: Probe, truth: np.ndarray, seed: int) -> AccuracyChange:
-    """`truth` holds the label numbers of the held-out rows (T)."""
-    found = compare("accuracy", after.probabilities, before.probabilities, truth, seed=seed)
-    had, has = (float((one.probabilities.argmax(1) == truth).mean()) for one in (before, after))
+def accuracy_change(before: np.ndarray, after: np.ndarray, truth: np.ndarray, seed: int) -> AccuracyChange:
+    """Probabilities (T x C) of the held-out rows, and the numbers of their labels (T)."""
+    found = compare("accuracy", after, before, truth, seed=seed)
+    had, has = (float((one.argmax(1) == truth).mean()) for one in (before, after))
     return AccuracyChange(had, has, found.difference, found.low, found.high, found.p_value)
 
 

@@ -34,6 +34,7 @@ def changes(found: dict[str, Any] | None) -> list[Changed]:
         ("sentence pairs", "Spearman", found["sentences"]["spearman"]),
         ("general text", TOKENS.get(language.get("kind"), ""), language.get("loss")),
         ("earlier task", "accuracy", remembered.get("accuracy")),
+        ("earlier task", "by its own head", remembered.get("own_head")),
     ]
     names = ("before", "after", "difference", "low", "high")
     return [Changed(where, what, **{name: own[name] for name in names}) for where, what, own in each if own]

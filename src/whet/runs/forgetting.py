@@ -19,14 +19,14 @@ from whet.data.split import Dataset
 from whet.engine.job import Job
 from whet.engine.precision import processes
 from whet.evaluate.facts import Lost
-from whet.evaluate.forgetting import Probe, accuracy_change, agreement, alignment, loss_change, spearman_change
+from whet.evaluate.forgetting import accuracy_change, agreement, alignment, loss_change, spearman_change
 from whet.evaluate.general_text import pairs
 from whet.models.given import GivenModule
 from whet.models.heads import Pooled
 from whet.models.load import length_limit
 from whet.plan.strategy import STRATEGIES
 from whet.runs.assemble import Assembled
-from whet.runs.known import Body, Known, Language, divided, numbered
+from whet.runs.known import Body, Known, Language, Task, divided, numbered
 
 FILE = "forgetting.safetensors"
 KEEPING_MORE = ("lp_ft", "interpolate", "with_replay", "pull_to_base", "lora", "lift", "top")
@@ -83,7 +83,7 @@ def forgotten(before: Known | None, parts: Assembled, dataset: Dataset, settings
             "alignment": asdict(alignment(before.sentences, after.sentences)),
         },
         "language": of_language(before.language, after.language),
-        "remembered": of_earlier(before.earlier, after.earlier, dataset.earlier, seed),
+        "remembered": of_earlier(before.earlier, after.earlier, dataset.earlier, body, seed),
     }
 
 
@@ -97,21 +97,28 @@ def of_language(before: Language | str, after: Language | str) -> dict[str, Any]
 
 
 def of_earlier(
-    before: Probe | str | None, after: Probe | str | None, earlier: Earlier | None, seed: int
+    before: Task | None, after: Task | None, earlier: Earlier | None, body: Body, seed: int
 ) -> dict[str, Any] | None:
-    """The held-out accuracy of a probe on the rows to remember, if there are any, or why there is none."""
+    """The held-out accuracy on the rows to remember, if there are any: of a probe, or why there is none; and of the
+    head that came with the model, if one did."""
     if earlier is None or before is None or after is None:
         return None
-    if isinstance(before, str) or isinstance(after, str):
-        return {"absent": before if isinstance(before, str) else after}
+    had, has = before.probe, after.probe
+    if isinstance(had, str) or isinstance(has, str):
+        return {"absent": had if isinstance(had, str) else has}
     rows = divided(earlier, seed)
-    change = accuracy_change(before, after, numbered(rows, earlier.labels).test, seed)
+    truth = numbered(rows, body.labels(earlier)).test
+    own = None
+    if before.own is not None and after.own is not None:
+        own = asdict(accuracy_change(before.own, after.own, truth, seed))
+    change = accuracy_change(had.probabilities, has.probabilities, truth, seed)
     return {
         "name": earlier.rows.name,
         "labels": len(earlier.labels),
         "rows": {"found": earlier.found, "train": len(rows.train), "valid": len(rows.valid), "test": len(rows.test)},
-        "penalties": {"before": before.penalty, "after": after.penalty},
+        "penalties": {"before": had.penalty, "after": has.penalty},
         "accuracy": asdict(change),
+        "own_head": own,
     }
 
 
@@ -158,6 +165,7 @@ def lost(found: dict[str, Any] | None) -> tuple[Lost, ...]:
         (f"Spearman on {own['pairs']} general sentence pairs", own["spearman"], -1, 0.02),
         (f"the loss of {tokens} on general text", language.get("loss"), 1, 0.05),
         ("accuracy on the task to remember", remembered.get("accuracy"), -1, 0.02),
+        ("accuracy on it by the head that came with the model", remembered.get("own_head"), -1, 0.02),
     ]
     made = []
     for what, change, sign, least in said:

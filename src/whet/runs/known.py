@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -25,7 +26,10 @@ from whet.evaluate.baselines import Absent, Parts
 from whet.evaluate.forgetting import Probe, Sides, probe
 from whet.evaluate.general_text import pairs, paragraphs
 from whet.models.depths import END, Depths, Last
+from whet.models.heads import Head
+from whet.models.kept import labels_of, load_head
 from whet.models.language import Kind, language_model
+from whet.models.others import saved_for
 from whet.models.reference import ModelFolder
 
 FORMAT = 1
@@ -44,25 +48,37 @@ class Language:
 
 
 @dataclass(frozen=True)
+class Task:
+    """An earlier task by a probe, which may be missing for the reason given; and by the head that came with the model:
+    probabilities of the held-out rows (T x C), None where it brought no pooled head for these labels."""
+
+    probe: Probe | str
+    own: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Known:
-    """`sentences` are vectors of the built-in pairs. `language` and `earlier` may be missing for the reason given;
-    `earlier` is None where no earlier task was named."""
+    """`sentences` are vectors of the built-in pairs. `language` may be missing for the reason given; `earlier` is None
+    where no earlier task was named."""
 
     sentences: Sides
     language: Language | str
-    earlier: Probe | str | None
+    earlier: Task | None
 
     def keep(self, path: Path) -> None:
         """Write a file: whole, or not there. Not flushed to the disk: what a crash leaves torn is seen when it is
         read."""
         arrays = {"left": self.sentences.left, "right": self.sentences.right}
-        facts: dict[str, Any] = {"language": self.language, "earlier": self.earlier}
+        facts: dict[str, Any] = {"language": self.language, "probe": None}
         if isinstance(self.language, Language):
             arrays |= {"sums": self.language.losses.sums, "tokens": self.language.losses.tokens}
             facts["language"] = {"kind": self.language.kind}
-        if isinstance(self.earlier, Probe):
-            arrays["probabilities"] = self.earlier.probabilities
-            facts["earlier"] = {"penalty": self.earlier.penalty}
+        if self.earlier is not None:
+            arrays |= {} if self.earlier.own is None else {"own": self.earlier.own}
+            facts["probe"] = self.earlier.probe
+            if isinstance(self.earlier.probe, Probe):
+                arrays["probabilities"] = self.earlier.probe.probabilities
+                facts["probe"] = {"penalty": self.earlier.probe.penalty}
         temporary = path.with_suffix(f".{os.getpid()}")
         whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
         save_file(whole, str(temporary), metadata={"facts": json.dumps(facts), "sha256": digest(whole)})
@@ -81,11 +97,12 @@ class Known:
         if said["sha256"] != digest(arrays):
             return None
         facts = json.loads(said["facts"])
-        language, earlier = facts["language"], facts["earlier"]
+        language, found = facts["language"], facts["probe"]
         if isinstance(language, dict):
             language = Language(language["kind"], Losses(arrays["sums"], arrays["tokens"]))
-        if isinstance(earlier, dict):
-            earlier = Probe(arrays["probabilities"], earlier["penalty"])
+        if isinstance(found, dict):
+            found = Probe(arrays["probabilities"], found["penalty"])
+        earlier = None if found is None else Task(found, arrays.get("own"))
         return Known(Sides(arrays["left"], arrays["right"]), language, earlier)
 
 
@@ -118,7 +135,7 @@ class Body:
         general = pairs()
         vectors = self.vectors(general.sentences, self.limit)
         half = len(general.scores)
-        of_earlier = None if earlier is None else self.probe(earlier, seed)
+        of_earlier = None if earlier is None else self.task(earlier, seed)
         return Known(Sides(vectors[:half], vectors[half:]), self.language(), of_earlier)
 
     def asked(self, identity: str, earlier: Earlier | None, seed: int) -> str:
@@ -155,11 +172,27 @@ class Body:
             asked = masked_tokens(store, mask, self.tokenizer.all_special_ids)
         return Language(found.kind, losses(found.model, asked, self.token_budget, processes().device))
 
-    def probe(self, earlier: Earlier, seed: int) -> Probe | str:
-        rows, classes = divided(earlier, seed), len(earlier.labels)
-        each = (self.vectors(part.texts, self.max_length) for part in (rows.train, rows.valid, rows.test))
-        found = probe(Parts(*each), numbered(rows, earlier.labels), classes, seed)
-        return found.reason if isinstance(found, Absent) else found
+    def task(self, earlier: Earlier, seed: int) -> Task:
+        rows, labels = divided(earlier, seed), self.labels(earlier)
+        each = [self.vectors(part.texts, self.max_length) for part in (rows.train, rows.valid, rows.test)]
+        found = probe(Parts(*each), numbered(rows, labels), len(labels), seed)
+        return Task(found.reason if isinstance(found, Absent) else found, self.by_own_head(each[2], labels))
+
+    def labels(self, earlier: Earlier) -> tuple[str, ...]:
+        """The labels of an earlier task as they are numbered: by the head that came with the model, if it has them."""
+        own = labels_of(self.source)
+        return own if own is not None and set(own) >= set(earlier.labels) else earlier.labels
+
+    def by_own_head(self, vectors: np.ndarray, labels: tuple[str, ...]) -> np.ndarray | None:
+        """Probabilities by the pooled head that came with the model, where it was made for these labels and reads the
+        same vectors."""
+        edit = saved_for(self.source, labels)
+        if edit is None or edit.pooling != self.pooling:
+            return None
+        head = Head(vectors.shape[1], len(labels), edit)
+        load_head(head, self.source)
+        with torch.inference_mode():
+            return head.eval()(torch.from_numpy(vectors)).softmax(1).numpy()
 
 
 def divided(earlier: Earlier, seed: int) -> Parts[Rows]:

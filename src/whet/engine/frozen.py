@@ -25,7 +25,8 @@ def cast_once(forward: Forward, anatomy: Anatomy, store: TokenStore) -> Iterator
     Tried on a few rows of `store`: where the cast weights give other bits, or an error, nothing is cast. The
     parameters themselves stay as they are, in fp32, for whoever holds them.
     """
-    half = HALF.get(forward.precision)
+    above = forward.boundary is not None and forward.boundary.cut.direct  # the body is not computed at all
+    half = None if above else HALF.get(forward.precision)
     originals = _frozen(forward.model, anatomy) if half else []
     try:
         with torch.no_grad(), in_eval_mode(forward.model):

@@ -54,6 +54,7 @@ class Loop:
         own = Source(0, self.forward, job.task, job.train)
         self.gradient = Gradient(own, job.built.key, job.settings.seed)
         self.draws = [Draws(seed_of(job.settings.seed, s.number), s.part.store.lengths) for s in (own, *self.beside)]
+        self.new = frozenset(job.built.origin.new).union(*(one.head for one in job.beside))
         self.lower = job.settings.metric == "log_loss"
         self.below = Below(job, self.forward, [source.forward for source in self.beside])
 
@@ -87,8 +88,8 @@ class Loop:
 
     def before_anything_moves(self, moving: frozenset[str]) -> Pretrained:
         """What the pulls of the plan ask of the pretrained model."""
-        store, new = self.job.train.store, self.job.built.origin.new
-        weights = {n: p for n, p in self.job.built.model.named_parameters() if n in moving and n not in new}
+        store = self.job.train.store
+        weights = {n: p for n, p in self.job.built.model.named_parameters() if n in moving - self.new}
         return Pretrained.of(self.plan, weights, lambda: self.below.before_head(store), lambda: self.forward.all(store))
 
     def run_plan(self) -> Outcome:
@@ -98,7 +99,7 @@ class Loop:
         memory, kept = peak_memory_mb(), self.at.ranked[0]
         self.kept_as = f"best validation {self.settings.metric}"
         self.weights.load(kept)
-        after = After(self.weights, self.at.ranked, frozenset(self.job.built.origin.new), self.scored, self.lower)
+        after = After(self.weights, self.at.ranked, self.new, self.scored, self.lower)
         for edit in self.plan.blends:
             kept, self.kept_as = finished(edit, kept, after)
         self.below.clear()

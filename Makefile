@@ -30,11 +30,12 @@ demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.
 	predictions=$$(.venv/bin/whet predict "$$out" examples/new.csv) && \
 	printf '%s\n' "$$predictions" | head -n 8
 
+# Two processes, each test file in one of them: files share models that are slow to make.
 test: $(DEV) ## Run the tests, except the slow ones
-	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest $(ARGS)
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-all: $(DEV) ## Run all tests, the slow ones too
-	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -m "" $(ARGS)
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile -m "" $(ARGS)
 
 test-vision: $(VISION) ## Run the tests on models of torchvision and timm, in .venv-vision
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=tests/vision .venv-vision/bin/python -m pytest tests/vision $(ARGS)

@@ -21,7 +21,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-verdicts bench-intervals bench-forgetting help clean FORCE
+.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-adapters bench-retaining bench-verdicts bench-intervals bench-forgetting help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -66,6 +66,9 @@ bench-cut: $(RUNTIME) ## Measure what computing frozen layers once saves
 
 bench-strategies: $(RUNTIME) ## Measure every strategy: score, cost, forgetting; goes on where it was stopped
 	@$(VENV_PYTHON) benchmarks/strategies.py $(ARGS)
+
+bench-adapters: $(RUNTIME) ## Measure rates for adapters, and what rounding the body does to the score
+	@$(VENV_PYTHON) benchmarks/adapters.py $(ARGS)
 
 bench-verdicts: $(RUNTIME) ## Show what is said of real sets, of labels at random and of uneven ones
 	@$(VENV_PYTHON) benchmarks/verdicts.py $(ARGS)

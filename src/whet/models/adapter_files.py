@@ -17,7 +17,7 @@ from whet.models.reference import ModelFolder, find_model
 from whet.plan.base import Value
 from whet.plan.edits import QuantizeBody
 
-WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class Base(Value):
@@ -81,10 +81,13 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
 
     Raises `ModelError` where the files do not fit the model, or lack a weight.
     """
-    from peft import PeftModel, get_peft_model_state_dict
-
+    lacking = [name for name in (CONFIG, WEIGHTS) if not (folder / name).exists()]
+    if lacking:  # peft would look for them elsewhere
+        raise ModelError(f"cannot load the adapter in {folder}: it lacks {' and '.join(lacking)}")
     try:
         with quiet_libraries():
+            from peft import PeftModel, get_peft_model_state_dict
+
             wrapper = PeftModel.from_pretrained(transformer_of(model), folder)
             needed = set(get_peft_model_state_dict(wrapper, save_embedding_layers=False))
         with safe_open(folder / WEIGHTS, "pt") as file:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.pytorch_utils import Conv1D
 
 from whet.errors import ModelError, StrategyError, did_you_mean
@@ -64,6 +65,18 @@ class Prompted(Pooled):
         mask = inputs["attention_mask"]
         made: Tensor = self.wrapper(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
         return made[:, -mask.shape[1] :]
+
+
+class Prefaced(nn.Module):
+    """A body that reads every text behind the virtual tokens, whose states are left out: to be asked like any body."""
+
+    def __init__(self, model: Prompted) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.body.config
+
+    def forward(self, **inputs: Tensor) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=self.model.states(inputs))
 
 
 def transformer_of(model: nn.Module) -> Any:

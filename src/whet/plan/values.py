@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from whet.errors import LengthError, StrategyError
 from whet.plan.base import Value
-from whet.plan.edits import Average, Edit, Finish, Interpolate
+from whet.plan.edits import Average, Edit, Finish, Interpolate, Prefix, Prompt
 from whet.plan.pulls import Pull
 from whet.plan.replay import Replay
 from whet.plan.schedules import SCHEDULES, AnyWarmup, Linear, OneSchedule
@@ -158,6 +158,11 @@ class Plan(Value):
     def blends(self) -> list[Average | Interpolate]:
         """What of `finish` makes new weights of those there were; merging, which changes the model, comes after it."""
         return [edit for edit in self.finish if isinstance(edit, Average | Interpolate)]
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many stand before every text, and take its room."""
+        return sum(edit.tokens for edit in self.edits if isinstance(edit, Prefix | Prompt))
 
 
 class Defaults(Value):

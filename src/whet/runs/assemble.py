@@ -113,7 +113,7 @@ def assemble(
     if plan is None:
         plan = located(resolved.strategy(anatomy, settings.defaults()))
         check_edits(plan)
-    limit = length_limit(source, tokenizer, sum(e.tokens for e in plan.edits if isinstance(e, Prefix | Prompt)))
+    limit = length_limit(source, tokenizer, plan.virtual_tokens)
     found = pools(plan, dataset, task, settings)
     if plan.edits != edits or own_labels(found):
         built, anatomy, others = _built(source, tokenizer, plan.edits, task, settings, own_labels(found))

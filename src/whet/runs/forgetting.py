@@ -21,6 +21,7 @@ from whet.engine.precision import processes
 from whet.evaluate.facts import Lost
 from whet.evaluate.forgetting import accuracy_change, agreement, alignment, loss_change, spearman_change
 from whet.evaluate.general_text import pairs
+from whet.models.adapters import Prefaced, Prompted
 from whet.models.given import GivenModule
 from whet.models.heads import Pooled
 from whet.models.load import length_limit
@@ -44,7 +45,7 @@ def known_before(job: Job, parts: Assembled, dataset: Dataset) -> Known | None:
     found = Known.kept(job.folder / FILE)
     if found is not None:
         return found
-    body, seed = body_of(parts, settings), split_seed(settings)
+    body, seed = body_of(parts, settings, tuned=False), split_seed(settings)
     # Where states are kept, so that what was used longest ago goes with the oldest of them.
     cached = job.cache / f"{body.asked(job.identity, dataset.earlier, seed)}.states" if job.cache else None
     found = Known.kept(cached)
@@ -70,7 +71,7 @@ def forgotten(before: Known | None, parts: Assembled, dataset: Dataset, settings
         return None
     if before is None:
         return {**unmeasured(parts), **dict.fromkeys(("pooling", "sentences", "language", "remembered"))}
-    body, seed, general = body_of(parts, settings), split_seed(settings), pairs()
+    body, seed, general = body_of(parts, settings, tuned=True), split_seed(settings), pairs()
     after = body.knows(dataset.earlier, seed)
     return {
         "moved": True,
@@ -132,20 +133,21 @@ def unmeasured(parts: Assembled) -> dict[str, Any]:
     return {}
 
 
-def body_of(parts: Assembled, settings: Settings) -> Body:
-    """The body as it is now, with the pooling of its head; with a native head, which has none, the mean."""
+def body_of(parts: Assembled, settings: Settings, *, tuned: bool) -> Body:
+    """The body as it is now, with the pooling of its head; with a native head, which has none, the mean. Virtual tokens
+    are before its texts only once they are `tuned`: the pretrained body had none."""
     model, source = parts.built.model, parts.source
     assert not isinstance(source, GivenModule)  # left out before
     assert isinstance(model, Pooled | PreTrainedModel)
-    pooled = isinstance(model, Pooled)
+    body = model.body if isinstance(model, Pooled) else model.base_model
     return Body(
         source=source,
-        module=model.body if pooled else model.base_model,
-        pooling=model.pooling if pooled else "mean",
+        module=Prefaced(model) if tuned and isinstance(model, Prompted) else body,
+        pooling=model.pooling if isinstance(model, Pooled) else "mean",
         tokenizer=parts.tokenizer,
         left_over=parts.built.origin.left_over,
         depth=parts.built.head.depth,
-        limit=length_limit(source, parts.tokenizer),
+        limit=length_limit(source, parts.tokenizer, parts.plan.virtual_tokens),
         max_length=parts.max_length,
         token_budget=settings.tokens_at_once,
     )

@@ -25,6 +25,7 @@ from whet.engine.vectors import pooled_vectors
 from whet.evaluate.baselines import Absent, Parts
 from whet.evaluate.forgetting import Probe, Sides, probe
 from whet.evaluate.general_text import pairs, paragraphs
+from whet.models.adapters import Prefaced
 from whet.models.depths import END, Depths, Last
 from whet.models.heads import Head
 from whet.models.kept import labels_of, load_head
@@ -160,6 +161,8 @@ class Body:
     def language(self) -> Language | str:
         if self.depth is not None:
             return f"the body is kept to {self.depth} blocks, and a language-model head fits the whole"
+        if isinstance(self.module, Prefaced):
+            return "a language-model head reads the body without the virtual tokens, which is as it was"
         found = language_model(self.source, self.module, self.left_over)
         if isinstance(found, str):
             return found

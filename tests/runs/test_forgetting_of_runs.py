@@ -86,7 +86,7 @@ def test_virtual_tokens_are_read_with_the_body_that_they_tune(tiny_mlm: Path, ro
         with torch.no_grad():
             each = [model.states(tokenizer(text, return_tensors="pt"))[0].mean(0) for text in both]
         cosines.append(float(torch.cosine_similarity(*each, dim=0)))
-    assert after == pytest.approx(float(spearmanr(cosines, general.scores).statistic), abs=1e-4)
+    assert after == pytest.approx(float(spearmanr(cosines, general.scores).statistic), abs=2e-3)
     assert after != before
     assert "without the virtual tokens" in found["language"]["absent"]
 

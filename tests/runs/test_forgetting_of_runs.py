@@ -245,6 +245,16 @@ def test_a_checkpoint_with_a_head_for_masked_tokens_is_asked_for_them(
     assert language["loss"]["low"] < language["loss"]["difference"] < language["loss"]["high"]
 
 
+def test_it_is_said_when_rows_to_remember_are_read(
+    tiny_bert: Path, rows_csv: Path, earlier: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {**FIXED, "remember": str(earlier), "cache": "off"}
+    whet.fine_tune(rows_csv, model=str(tiny_bert), out=str(tmp_path / "run"), **options)
+    shown = [line for line in capfd.readouterr().err.splitlines() if line.startswith("forgot")]
+    assert [line.rpartition(", ")[2] for line in shown] == ["before training", "after training"]
+    assert all("rows of the task to remember" in line for line in shown)
+
+
 def test_without_a_language_model_head_it_is_said_why(run: whet.Run) -> None:
     assert run.metrics["forgetting"]["language"] == {"absent": "its checkpoint has no language-model head"}
     assert "Not measured on general text: its checkpoint has no language-model head." in run.report.read_text("utf-8")

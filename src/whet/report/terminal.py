@@ -40,6 +40,8 @@ class Screen:
             self.tokenised(line["tokenised"], line["of"])
         elif "baselines" in line:
             self.before(line["baselines"])
+        elif "forgetting" in line:
+            self.remembering(line["forgetting"], line["remembered"])
         elif "ready" in line:
             self.ready(line["ready"], line["truncated"])
         elif line["split"] == "train":
@@ -56,6 +58,11 @@ class Screen:
         if time.monotonic() - self.shown > PLAIN_SECONDS:
             self.shown = time.monotonic()
             self.say(f"tokens   {done:,} of {of:,} rows")
+
+    def remembering(self, when: str, rows: int) -> None:
+        """Where an earlier task is read: as many rows, twice."""
+        if rows:
+            self.say(f"forgot   reading {rows:,} rows of the task to remember, {when} training")
 
     def ready(self, phases: tuple[PhaseFacts, ...], truncated: dict[str, int]) -> None:
         cut = f"{truncated['rows']} rows cut" if truncated["rows"] else "no row cut"

@@ -258,7 +258,7 @@ def train(
                 if scored.outputs is not None:
                     write_predictions(folder.path / "predictions.csv", dataset, parts, scored.outputs, found)
             with clock.stage("forgetting"):
-                lost = forgotten(known, parts, dataset, settings)
+                lost = forgotten(known, parts, dataset, settings, watch)
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
             made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
             made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)

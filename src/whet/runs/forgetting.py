@@ -26,7 +26,7 @@ from whet.models.given import GivenModule
 from whet.models.heads import Pooled
 from whet.models.load import length_limit
 from whet.plan.strategy import STRATEGIES
-from whet.runs.assemble import Assembled
+from whet.runs.assemble import Assembled, Watch
 from whet.runs.known import Body, Known, Language, Task, divided, numbered
 
 FILE = "forgetting.safetensors"
@@ -50,6 +50,7 @@ def known_before(job: Job, parts: Assembled, dataset: Dataset) -> Known | None:
     cached = job.cache / f"{body.asked(job.identity, dataset.earlier, seed)}.states" if job.cache else None
     found = Known.kept(cached)
     if found is None:
+        job.watch(reading(dataset.earlier, "before"))
         found = body.knows(dataset.earlier, seed)
         if cached is not None:
             with suppress(OSError, SafetensorError):  # a cache that cannot be written changes no result
@@ -58,13 +59,20 @@ def known_before(job: Job, parts: Assembled, dataset: Dataset) -> Known | None:
     return found
 
 
+def reading(earlier: Earlier | None, when: str) -> dict[str, Any]:
+    """A word on what is being read. Rows to remember may take long enough for a person to wonder."""
+    return {"forgetting": when, "remembered": 0 if earlier is None else len(earlier.rows)}
+
+
 def discard(folder: Path) -> None:
     """Remove what was kept in a run folder, and what a kill may have left half-written."""
     for path in folder.glob(f"{Path(FILE).stem}.*"):
         path.unlink()
 
 
-def forgotten(before: Known | None, parts: Assembled, dataset: Dataset, settings: Settings) -> dict[str, Any] | None:
+def forgotten(
+    before: Known | None, parts: Assembled, dataset: Dataset, settings: Settings, watch: Watch
+) -> dict[str, Any] | None:
     """The part of metrics.json on forgetting: `before` held against the body as it is now. None with
     `--no-forgetting`."""
     if not settings.forgetting:
@@ -72,6 +80,7 @@ def forgotten(before: Known | None, parts: Assembled, dataset: Dataset, settings
     if before is None:
         return {**unmeasured(parts), **dict.fromkeys(("pooling", "sentences", "language", "remembered"))}
     body, seed, general = body_of(parts, settings, tuned=True), split_seed(settings), pairs()
+    watch(reading(dataset.earlier, "after"))
     after = body.knows(dataset.earlier, seed)
     return {
         "moved": True,

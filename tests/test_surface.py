@@ -19,7 +19,7 @@ ROOT = Path(whet.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path not in (ROOT / "__init__.py", ROOT / "__main__.py"))
 LEVELS = (
     "errors",
-    "plan",
+    "plan config_file",
     "config",
     "data models",
     "evaluate",

@@ -6,19 +6,18 @@ refused together, each with what would be right.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
 import whet.plan.adapting
 import whet.plan.replaying
 import whet.plan.retaining
 import whet.plan.strategies  # noqa: F401 (each registers its own)
-from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, nearest
+from whet.config_file import read_config
+from whet.errors import SettingsError, StrategyError, did_you_mean, nearest
 from whet.plan.edits import NewHead, QuantizeBody, SetDropout
 from whet.plan.file import read_plan
 from whet.plan.schedules import AnyWarmup
@@ -249,7 +248,7 @@ def resolve(verb: str, given: Mapping[str, Any], *, given_as: str = "call", conf
         raise SettingsError(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}")
     wishes: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for origin, part in ((f"file {config}", _read_config(config)), (given_as, given)):
+    for origin, part in ((f"file {config}", read_config(config)), (given_as, given)):
         wishes.update({name: str(value) if isinstance(value, Path) else value for name, value in part.items()})
         sources.update(dict.fromkeys(part, origin))
     value = wishes.get("strategy")
@@ -320,36 +319,3 @@ def _cure(name: str, value: Any, why: str) -> str:
     ]
     near = nearest(str(value), choices)
     return f"must be {extra['expects']}" + (f"; did you mean {near}?" if near else "") + (f" ({why})" if why else "")
-
-
-def _read_config(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Once)
-    except OSError as error:
-        raise PathError(f"cannot read the config file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the config file {path} is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise SettingsError(f"the config file {path} must hold lines like 'learning_rate: 1e-4'")
-    # YAML 1.1 reads 1e-4 as a text; Settings turns it into a number like any flag.
-    named = [(str(name).replace("-", "_"), value) for name, value in content.items()]
-    twice = next((name for name, count in Counter(name for name, _ in named).items() if count > 1), None)
-    if twice:
-        raise SettingsError(f"the config file {path} gives {twice} twice; keep one of them")
-    return dict(named)
-
-
-class Once(yaml.SafeLoader):
-    """Reads YAML and refuses a key that stands in a mapping twice, of which YAML itself would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)

@@ -70,6 +70,9 @@ bench-strategies: $(RUNTIME) ## Measure every strategy: score, cost, forgetting;
 bench-adapters: $(RUNTIME) ## Measure rates for adapters, and what rounding the body does to the score
 	@$(VENV_PYTHON) benchmarks/adapters.py $(ARGS)
 
+bench-retaining: $(RUNTIME) ## Measure what is kept of an earlier task, by replay, pulls and weights between
+	@$(VENV_PYTHON) benchmarks/retaining.py $(ARGS)
+
 bench-verdicts: $(RUNTIME) ## Show what is said of real sets, of labels at random and of uneven ones
 	@$(VENV_PYTHON) benchmarks/verdicts.py $(ARGS)
 

@@ -35,6 +35,20 @@ WAYS = (
     "probe",
 )
 SEEDS = (0, 1, 2)
+FAMILIES: dict[str, dict[str, str]] = {
+    "full, top(2), probe": {name: name for name in ("full", "top(2)", "probe")},
+    "with_replay, by share": {
+        f"with_replay(full, '{{emotion}}', share={share})": f"{share}" for share in (0.05, 0.1, 0.2, 0.4)
+    },
+    "with_replay, 100 rows kept": {WAYS[5]: "0.2"},
+    "pull_to_base(weights), by strength": {f"pull_to_base(weights={one})": f"{one}" for one in (0.001, 0.01, 0.1, 1.0)},
+    "pull_to_base(features), by strength": {f"pull_to_base(features={one})": f"{one}" for one in (1.0, 10.0, 100.0)},
+    "interpolate, by share": {
+        **{f"interpolate(full, share={share})": f"{share}" for share in (0.25, 0.5, 0.75)},
+        "interpolate": "chosen",
+    },
+}
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "retaining.svg"
 
 
 def sample(name: str, folder: Path) -> Path:
@@ -117,17 +131,47 @@ def table(cells: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def draw(cells: dict[str, dict], path: Path) -> None:
+    """The same as a picture: a line per family, from the least kept of it to the most."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, ways), mark in zip(FAMILIES.items(), "osD^vP*X", strict=False):
+        points = []
+        for way, label in ways.items():
+            own = [cells[f"{way}/{seed}"] for seed in SEEDS if f"{way}/{seed}" in cells]
+            if own:
+                points.append(
+                    [*(100 * statistics.mean(cell[part] for cell in own) for part in ("emotion", "sst2")), label]
+                )
+        if not points:
+            continue
+        across, up, labels = zip(*points, strict=True)
+        axes.plot(across, up, marker=mark, linewidth=1, markersize=7, label=name)
+        for x, y, label in zip(across, up, labels, strict=True):
+            axes.annotate(label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("accuracy on emotion, the earlier task, after tuning on SST-2 (%)")
+    axes.set_ylabel("accuracy on SST-2 (%)")
+    axes.grid(linewidth=0.4)
+    axes.legend(loc="lower left", frameon=False)
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true", help="print the table as Markdown; measure nothing")
+    parser.add_argument("--picture", action="store_true", help=f"draw {PICTURE.name} for the guide; measure nothing")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="for example 0")
     arguments = parser.parse_args()
     cells = Cells("retaining")
-    if not arguments.table:
+    if not (arguments.table or arguments.picture):
         with tempfile.TemporaryDirectory() as folder:
             for seed in map(int, arguments.seeds.split(",")):
                 for way in WAYS:
                     cells.measure(f"{way}/{seed}", lambda way=way, seed=seed: measure(way, seed, Path(folder)))
+    if arguments.picture:
+        draw(cells.kept, PICTURE)
     print(table(cells.kept))
 
 

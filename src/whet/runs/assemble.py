@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from whet.plan.anatomy import Anatomy
 from whet.plan.edits import Edit
 from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
+from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.tasks.classification import Classification
 
@@ -66,6 +67,17 @@ class Assembled:
         """The weights that training started with."""
         again = build(self.source, self.plan.edits, self.task.outputs, seed)
         return dict(again.model.named_parameters())
+
+    def with_strategy(self, strategy: Strategy, settings: Settings) -> Assembled:
+        """The same with the plan of another strategy; with a model of its own where that one changes it otherwise.
+
+        Raises `WhetError` where the strategy is not for this model.
+        """
+        plan = share_minutes(strategy(self.anatomy, settings.defaults()), self.anatomy)
+        if plan.edits == self.plan.edits:
+            return replace(self, plan=plan)
+        built, anatomy = _built(self.source, self.tokenizer, plan.edits, self.task.outputs, settings)
+        return replace(self, plan=plan, built=built, anatomy=anatomy)
 
 
 def assemble(

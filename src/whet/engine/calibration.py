@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from whet.data.store import STEP
+from whet.data.store import STEP, width_of
 from whet.engine import checkpoint
 from whet.engine.forward import Boundary, Forward, set_modes
 from whet.engine.frozen import cast_once
@@ -40,7 +40,9 @@ from whet.plan.values import OneOptimizer
 
 TIMES = 3
 LONG = 1.0
-"""Seconds that a pass should take at most. One that takes longer is timed only once more."""
+"""Seconds after which a pass is not timed again more than once; twice as long is as much as one should take."""
+ROUGHLY = 4
+"""A token's training takes about so many of its forward passes."""
 NUMBERS = 2**24
 """That the optimizer is timed on at most: more than a processor's caches hold."""
 BYTES = 2**23
@@ -62,7 +64,7 @@ def calibrated(
     compiled, and takes any number of tokens at once, of which one takes about `per_token` seconds; checkpoints are
     timed in `folder`."""
     made = known.model_copy(deep=True)
-    made.most = made.most or 2 ** int(np.log2(max(LONG / per_token, 16)))
+    made.most = made.most or 2 ** int(np.log2(max(2 * LONG / per_token, 16)))
     with as_it_was(gradient.forward.model):
         bench = Bench(gradient, anatomy)
         for kind, shapes in made.wanted(work).items():
@@ -76,6 +78,14 @@ def calibrated(
             made.save, made.byte = saving(folder)
         made.number |= {value.kind: bench.number(value) for value in optimizers if value.kind not in made.number}
     return made
+
+
+def seconds_per_token(gradient: Gradient) -> float:
+    """About how long a token takes in training, from a forward pass over a few rows that are not long: too much
+    rather than too little."""
+    batch = Batch(2, min(64, width_of(int(gradient.part.store.lengths.max()))))
+    store, forward = made_part(gradient.part, batch).store, gradient.forward
+    return ROUGHLY * timed(lambda: forward.all(store))[0] / batch.tokens
 
 
 class Bench:

@@ -14,8 +14,6 @@ from whet.plan.anatomy import Anatomy
 from whet.plan.price import Batch, Footprint, Line
 
 WIDE = 64
-PASSED = 700
-"""About so many tokens go through the model for a footprint, all in all."""
 
 
 def footprint(gradient: Gradient, anatomy: Anatomy) -> Footprint:
@@ -30,7 +28,9 @@ def footprint(gradient: Gradient, anatomy: Anatomy) -> Footprint:
 
 def lines(gradient: Gradient, anatomy: Anatomy) -> dict[str, Line]:
     """What each group keeps, found from three batches: one and two narrow rows, and two wide ones."""
-    wide = min(WIDE, width_of(int(gradient.part.store.lengths.max())))
+    forward, store = gradient.forward, gradient.part.store
+    set_modes(forward.model, forward.inputs(store, np.arange(1)), "")
+    wide = min(WIDE, width_of(int(store.lengths.max())))
     narrow = max(STEP, wide // 4 // STEP * STEP)
     one, two, wider = (
         kept(gradient, anatomy, Batch(rows, width)) for rows, width in ((1, narrow), (2, narrow), (2, wide))
@@ -51,7 +51,6 @@ def line(narrow: int, wide: int, one: float, two: float, wider: float) -> Line:
 def kept(gradient: Gradient, anatomy: Anatomy, batch: Batch) -> dict[str, float]:
     """Bytes that autograd keeps of one pass, by the group in which it does. Parameters are not counted."""
     forward, part, rows = gradient.forward, made_part(gradient.part, batch), np.arange(batch.rows)
-    set_modes(forward.model, forward.inputs(part.store, rows), "")
     gradient.key.turn(gradient.seed, 0, rows, forward.device)
     seen = {parameter.untyped_storage().data_ptr() for parameter in forward.model.parameters()}
     found = dict.fromkeys((group.name for group in anatomy.groups), 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +13,9 @@ import psutil
 import torch
 
 from whet.config import Settings
-from whet.engine.calibration import calibrated
+from whet.engine.calibration import calibrated, seconds_per_token
 from whet.engine.capture import Captures, Wanted, of_tokens
-from whet.engine.footprint import PASSED, footprint
+from whet.engine.footprint import footprint
 from whet.engine.forward import Forward
 from whet.engine.gradient import Gradient, Part
 from whet.engine.precision import HALF, free_device_memory, free_memory, peak_memory_mb
@@ -30,9 +29,9 @@ from whet.plan.pricing import Measured, price
 from whet.plan.values import Plan
 from whet.runs.assemble import Assembled
 
-WORTH = 600.0
-"""A run is timed before it begins if it takes about so many seconds, as reckoned from a few short rows, which is two to
-four times too many. For a shorter one that would cost too large a part of it."""
+WORTH = 300.0
+"""A run that takes about so many seconds, as reckoned from a few short rows, is timed before it begins. For a shorter
+one that would cost too large a part of it."""
 ANY = 2**40
 
 
@@ -113,22 +112,19 @@ class Estimator:
         return Gradient(forward, self.parts.task, self.rows["train"], self.parts.built.key, self.settings.seed)
 
     @cached_property
-    def short_passes(self) -> tuple[Footprint, float]:
-        """The footprint, and about how many seconds a token takes in training."""
-        begun = time.monotonic()
-        found = footprint(self.gradient, self.parts.anatomy)
-        return found, 3 * (time.monotonic() - begun) / PASSED
-
-    @property
     def footprint(self) -> Footprint:
-        return self.short_passes[0]
+        return footprint(self.gradient, self.parts.anatomy)
+
+    @cached_property
+    def per_token(self) -> float:
+        return seconds_per_token(self.gradient)
 
     @cached_property
     def machine(self) -> Machine:
         """The memory as it stands once the model has been used: what a first pass leaves there stays."""
         if self.memory:
             return self.memory
-        self.short_passes  # noqa: B018 (it is the first pass)
+        self.footprint  # noqa: B018 (it is the first pass)
         device = self.forward.device
         if device.type == "cuda":
             held = torch.cuda.memory_allocated(device)
@@ -148,8 +144,8 @@ class Estimator:
             return known.rates(work), "timed before on this machine"
         if not always and self.roughly(work) < WORTH:
             return None, "too short a run to be timed before it begins; whet explain does"
-        per_token, anatomy = self.short_passes[1], self.parts.anatomy
-        made = calibrated(self.gradient, anatomy, work, tuple(optimizers.values()), known, per_token, self.cache)
+        needed = work, tuple(optimizers.values())
+        made = calibrated(self.gradient, self.parts.anatomy, *needed, known, self.per_token, self.cache)
         kept.write(made)
         return made.rates(work), "timed just now"
 
@@ -162,7 +158,7 @@ class Estimator:
 
     def roughly(self, work: Work) -> float:
         """About how many seconds the run takes, reckoned from a few short rows."""
-        each = self.short_passes[1] * sum(batch.tokens * batch.count for batch in work.batches) / work.per_epoch
+        each = self.per_token * sum(batch.tokens * batch.count for batch in work.batches) / work.per_epoch
         groups, found = len(self.parts.anatomy.groups), 0.0
         for stretch in course(self.parts.plan, self.parts.anatomy, work):
             if stretch.steps is None:

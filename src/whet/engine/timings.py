@@ -96,7 +96,7 @@ def shapes_of(batches: Sequence[Batch], most: int) -> list[Shape]:
     """A few shapes that stand for all: those at quantiles of the tokens, the widest, and two rows of the least width
     for what a batch costs whatever is in it. Rows are left out of those with more than `most` tokens."""
     ordered = sorted(batches, key=lambda batch: batch.tokens)
-    passed = np.cumsum([batch.tokens * batch.count for batch in ordered])
+    passed = np.cumsum([batch.tokens * batch.times for batch in ordered])
     places = [int(np.searchsorted(passed, share * passed[-1])) for share in QUANTILES]
     widest = max(batches, key=lambda batch: (batch.width, batch.rows))
     found = [Shape(2, min(batch.width for batch in batches))]

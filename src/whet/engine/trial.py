@@ -76,8 +76,8 @@ def without_checkpointing(model: nn.Module) -> Iterator[None]:
     told = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
     try:
         for module in told:
-            module.gradient_checkpointing = False
+            module.gradient_checkpointing = False  # type: ignore[assignment]
         yield
     finally:
         for module in told:
-            module.gradient_checkpointing = True
+            module.gradient_checkpointing = True  # type: ignore[assignment]

@@ -15,7 +15,7 @@ class Batch(NamedTuple):
 
     rows: int
     width: int
-    count: float = 1.0
+    times: float = 1.0
 
     @property
     def tokens(self) -> int:

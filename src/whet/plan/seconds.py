@@ -113,10 +113,10 @@ class Clock:
 
 
 def total(line: Line, batches: Sequence[Batch]) -> float:
-    return sum(batch.count * line.of(batch) for batch in batches)
+    return sum(batch.times * line.of(batch) for batch in batches)
 
 
 def validations(steps: int, work: Work) -> int:
     """How often validation rows are scored in a phase: as each part of an epoch is done, and at the end."""
     per, epoch = work.validations_per_epoch, work.per_epoch
-    return steps * per // epoch + (steps * per // epoch == (steps - 1) * per // epoch)
+    return min(steps, steps * per // epoch) + (steps * per // epoch == (steps - 1) * per // epoch)

@@ -68,9 +68,8 @@ class Estimator:
 
     def work(self, plan: Plan, settings: Settings) -> Work:
         train, on = self.rows["train"].store, (self.cache, self.identity)
-        budget, to_time = settings.token_budget or 0, ()
-        if not budget:
-            budget, to_time = expected_budget(self.forward, train.lengths, settings.batch_size, *on)
+        expected = expected_budget(self.forward, train.lengths, settings.batch_size, *on)
+        budget, to_time = (settings.token_budget, ()) if settings.token_budget else expected
         half = self.forward.precision in HALF
         stores = {name: part.store for name, part in self.rows.items()}
         states = self.states_for(plan) if settings.cut else {}
@@ -158,7 +157,7 @@ class Estimator:
 
     def roughly(self, work: Work) -> float:
         """About how many seconds the run takes, reckoned from a few short rows."""
-        each = self.per_token * sum(batch.tokens * batch.count for batch in work.batches) / work.per_epoch
+        each = self.per_token * sum(batch.tokens * batch.times for batch in work.batches) / work.per_epoch
         groups, found = len(self.parts.anatomy.groups), 0.0
         for stretch in course(self.parts.plan, self.parts.anatomy, work):
             if stretch.steps is None:

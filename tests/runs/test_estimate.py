@@ -37,7 +37,7 @@ def estimator(options: Options, rows_csv: Path) -> Callable[..., Estimator]:
     """Makes an estimator for a run; with `free`, where a process that holds nothing has so many MiB."""
 
     def make(free: float | None = None, **more: Any) -> Estimator:
-        resolved = resolve("fine_tune", {**options, **more})
+        resolved = resolve("fine_tune", {**options, "precision": "fp32", **more})
         dataset = read_rows(resolved.settings, rows_csv)
         made = estimator_of(assemble(resolved, dataset), dataset, resolved.settings)
         if free is not None:
@@ -193,7 +193,7 @@ def test_a_run_says_what_it_costs_before_it_begins(estimator: Callable[..., Esti
 
 def test_the_alternatives_of_a_budget_and_checkpoints_together(estimator: Callable[..., Estimator]) -> None:
     """With both, less is needed than with either."""
-    made = estimator(batch_size=64)
+    made = estimator(free=1000, batch_size=64)
     plan, settings = made.parts.plan, made.settings
     changes: list[Options] = [{"token_budget": 64}, {"gradient_checkpointing": True}]
     alone = [made.peak_mb(plan, settings.model_copy(update=one)) for one in changes]

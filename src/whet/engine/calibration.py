@@ -45,7 +45,7 @@ ROUGHLY = 4
 """A token's training takes about so many of its forward passes."""
 NUMBERS = 2**24
 """That the optimizer is timed on at most: more than a processor's caches hold."""
-BYTES = 2**23
+BYTES = 2**25
 """Of the checkpoint that is timed."""
 LINES = 50
 """Of progress.jsonl that are timed."""

@@ -166,6 +166,15 @@ def test_less_is_kept_where_less_moves_at_once_or_is_recomputed(anatomy: Anatomy
     assert kept("full", batches=(Batch(8, 32, 10), Batch(16, 32, 5))) == pytest.approx(full, rel=1e-6)
 
 
+def test_what_is_only_timed_is_held_too(anatomy: Anatomy) -> None:
+    tried = work(budgets=(Batch(64, 32, 3),))
+    one, both = (priced("full", anatomy, own).phases[0] for own in (work(), tried))
+    assert both.memory.activations == pytest.approx(4 * one.memory.activations, rel=1e-3)
+    assert both.seconds
+    assert one.seconds
+    assert both.seconds.steps == pytest.approx(one.seconds.steps + 3 * 2048 * 3e-6, abs=2e-3)
+
+
 def test_rows_of_many_widths_leave_more_memory_unused_the_longer_a_run_is(anatomy: Anatomy) -> None:
     many = work(batches=(Batch(16, 24, 5), Batch(16, 32, 5)))
     short, long = (priced(f"full(length='{epochs} epochs')", anatomy, many) for epochs in (1, 100))

@@ -47,8 +47,8 @@ def kernels(stretch: Stretch, work: Work) -> float:
     if not work.half:
         return 0.0
     passed = {(batch.rows, batch.width) for batch in ((*work.once, *work.valid) if stretch.kept else work.valid)}
-    trained = len(work.batches) if stretch.padded else 0
-    return min(MOST_KERNELS, TRAINED_SHAPE * trained + PASSED_SHAPE * len(passed))
+    trained = {(batch.rows, batch.width) for batch in (*work.batches, *work.budgets)} if stretch.padded else set()
+    return min(MOST_KERNELS, TRAINED_SHAPE * len(trained) + PASSED_SHAPE * len(passed))
 
 
 def activations(
@@ -58,7 +58,7 @@ def activations(
     alone = max((in_eval(batch, footprint) for batch in (*work.once, *work.valid)), default=0.0)
     if not stretch.padded:
         return alone
-    largest = max(kept_of(batch, stretch, anatomy, work, footprint) for batch in work.batches)
+    largest = max(kept_of(batch, stretch, anatomy, work, footprint) for batch in (*work.batches, *work.budgets))
     return max(alone, largest * (1 + (left_unused(work, steps) if machine.processor else 0.0)))
 
 

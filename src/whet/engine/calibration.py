@@ -98,13 +98,13 @@ class Bench:
     def point(self, kind: str, shape: Shape) -> Point:
         """A pass of a kind at a shape, timed."""
         part = made_part(self.gradient.part, Batch(*shape))
-        timed = {
+        passes = {
             "moving": lambda: self.trained(part, weights=True),
             "passing": lambda: self.trained(part, weights=False),
             "still": lambda: self.alone(part, self.forward.precision),
             "exact": lambda: self.alone(part, "fp32"),
         }
-        seconds, first = timed[kind]()
+        seconds, first = passes[kind]()
         return Point(rows=shape.rows, width=shape.width, seconds=seconds, first=first)
 
     def trained(self, part: Part, *, weights: bool) -> tuple[float, float]:

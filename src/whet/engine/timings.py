@@ -73,7 +73,7 @@ class Timings(BaseModel):
         return any(self.near(kind, shape) is None for kind, shapes in self.wanted(work).items() for shape in shapes)
 
     def rates(self, work: Work) -> Rates:
-        """The rates for this work. Raises `KeyError` where something is untimed."""
+        """The rates for this work, for which nothing may be lacking."""
         lines: dict[str, Line] = {}
         firsts: dict[str, float] = {}
         for kind, shapes in self.wanted(work).items():

@@ -208,8 +208,9 @@ def test_without_rates_only_memory_and_disk_are_priced(anatomy: Anatomy) -> None
 
 def test_a_run_fits_where_what_it_takes_beside_is_free(anatomy: Anatomy) -> None:
     found = priced("full", anatomy)
-    need = found.peak_mb - found.held_mb
+    need = found.dearest.memory.total - found.held_mb
     assert need > 0
+    assert found.model_copy(update={"peak_mb": 9999.0, "free_mb": need + 1}).fits, "loading is over"
     assert found.model_copy(update={"free_mb": need + 1}).fits
     assert not found.model_copy(update={"free_mb": need - 1}).fits
 

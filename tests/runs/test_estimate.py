@@ -161,7 +161,7 @@ def test_where_memory_lacks_what_would_fit_is_named_with_figures(
     found = priced(estimator(free=need - 0.3))
     assert not found.fits
     assert found.seconds is None, "what does not fit is not tried"
-    named = {one.options: one.peak_mb for one in found.fitting}
+    named = {one.options: one.memory_mb for one in found.fitting}
     assert all(size <= found.free_mb + found.held_mb for size in named.values())
     assert {"--gradient-checkpointing", '--strategy "probe"', f'--strategy "{narrow_head}"'} <= named.keys()
     assert any(option.startswith("--token-budget ") for option in named)
@@ -196,10 +196,10 @@ def test_the_alternatives_of_a_budget_and_checkpoints_together(estimator: Callab
     made = estimator(free=1000, batch_size=64)
     plan, settings = made.parts.plan, made.settings
     changes: list[Options] = [{"token_budget": 64}, {"gradient_checkpointing": True}]
-    alone = [made.peak_mb(plan, settings.model_copy(update=one)) for one in changes]
-    both = made.peak_mb(plan, settings.model_copy(update=changes[0] | changes[1]))
+    alone = [made.memory_mb(plan, settings.model_copy(update=one)) for one in changes]
+    both = made.memory_mb(plan, settings.model_copy(update=changes[0] | changes[1]))
     assert both < min(alone)
-    assert max(alone) < made.peak_mb(plan, settings)
+    assert max(alone) < made.memory_mb(plan, settings)
 
 
 def test_without_rows_there_is_no_price(tiny_bert: Path) -> None:

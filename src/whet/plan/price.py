@@ -161,10 +161,10 @@ class PhasePrice(Value):
 
 
 class Alternative(Value):
-    """What would need less: options as a person writes them, with the memory of that run in MiB."""
+    """What would need less: options as a person writes them, with the memory that the run then needs, in MiB."""
 
     options: str
-    peak_mb: float
+    memory_mb: float
 
 
 class Price(Value):
@@ -185,7 +185,8 @@ class Price(Value):
 
     @property
     def fits(self) -> bool:
-        return self.peak_mb - self.held_mb <= self.free_mb
+        """Is enough free for what is to come? What was held while the model was loaded does not count."""
+        return self.dearest.memory.total <= self.held_mb + self.free_mb
 
     @property
     def dearest(self) -> PhasePrice:

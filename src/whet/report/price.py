@@ -42,12 +42,12 @@ def too_much(price: Price) -> list[str]:
     """What is said where the memory does not suffice: by how much, for what, and what would fit. Else nothing."""
     if price.fits:
         return []
-    there = price.free_mb + price.held_mb
+    there, needed = price.free_mb + price.held_mb, price.dearest.memory
     lines = [
-        f"this run needs about {price.peak_mb:,.0f} MB of memory, and {there:,.0f} MB are there; it may be stopped "
-        f"by the system. In MB: {by_part(price.dearest.memory)}",
+        f"this run needs about {needed.total:,.0f} MB of memory, and {there:,.0f} MB are there; it may be stopped "
+        f"by the system. In MB: {by_part(needed)}",
         "what would fit:"
         if price.fitting
         else "nothing that was tried would fit; take a smaller model or shorter texts",
     ]
-    return [*lines, *(f"  {one.options:36} {one.peak_mb:,.0f} MB" for one in price.fitting)]
+    return [*lines, *(f"  {one.options:36} {one.memory_mb:,.0f} MB" for one in price.fitting)]

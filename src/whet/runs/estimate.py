@@ -61,10 +61,10 @@ class Estimator:
         rates, timed = self.rates(work, always)
         return price(plan, anatomy, work, Measured(self.machine, self.footprint, rates, timed))
 
-    def peak_mb(self, plan: Plan, settings: Settings) -> float:
-        """The most memory of a run of another plan for this model, or with other settings, in MiB."""
+    def memory_mb(self, plan: Plan, settings: Settings) -> float:
+        """The most memory that a run of another plan for this model, or with other settings, needs, in MiB."""
         measured = Measured(self.machine, self.footprint, None, "")
-        return price(plan, self.parts.anatomy, self.work(plan, settings), measured).peak_mb
+        return price(plan, self.parts.anatomy, self.work(plan, settings), measured).dearest.memory.total
 
     def work(self, plan: Plan, settings: Settings) -> Work:
         train, on = self.rows["train"].store, (self.cache, self.identity)

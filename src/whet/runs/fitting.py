@@ -24,7 +24,7 @@ def with_fitting(found: Price, estimator: Estimator, verb: str) -> Price:
         return found
     limit = found.held_mb + found.free_mb
     options = list(by_options(estimator, limit))
-    strategies = sorted(by_strategies(estimator, limit), key=lambda one: -one.peak_mb) if verb == "fine_tune" else []
+    strategies = sorted(by_strategies(estimator, limit), key=lambda one: -one.memory_mb) if verb == "fine_tune" else []
     return found.model_copy(update={"fitting": (*options, *strategies)})
 
 
@@ -36,8 +36,8 @@ def by_options(estimator: Estimator, limit: float) -> Iterator[Alternative]:
     if estimator.settings.gradient_checkpointing or not checkpoints(estimator.parts):
         return
     asked = {"gradient_checkpointing": True}
-    alone = Alternative(options="--gradient-checkpointing", peak_mb=peak_mb(estimator, asked))
-    if alone.peak_mb <= limit:
+    alone = Alternative(options="--gradient-checkpointing", memory_mb=memory_mb(estimator, asked))
+    if alone.memory_mb <= limit:
         yield alone
     elif not budget:
         yield from (
@@ -51,14 +51,14 @@ def budgets(estimator: Estimator, limit: float, changes: dict[str, Any]) -> Iter
     """Smaller token budgets that fit, the largest first."""
     tokens = estimator.settings.tokens_at_once // 2
     while tokens >= SMALLEST:
-        found = peak_mb(estimator, {**changes, "token_budget": tokens})
+        found = memory_mb(estimator, {**changes, "token_budget": tokens})
         if found <= limit:
-            yield Alternative(options=f"--token-budget {tokens}", peak_mb=found)
+            yield Alternative(options=f"--token-budget {tokens}", memory_mb=found)
         tokens //= 2
 
 
-def peak_mb(estimator: Estimator, changes: dict[str, Any]) -> float:
-    return estimator.peak_mb(estimator.parts.plan, estimator.settings.model_copy(update=changes))
+def memory_mb(estimator: Estimator, changes: dict[str, Any]) -> float:
+    return estimator.memory_mb(estimator.parts.plan, estimator.settings.model_copy(update=changes))
 
 
 def checkpoints(parts: Assembled) -> bool:
@@ -74,7 +74,7 @@ def by_strategies(estimator: Estimator, limit: float) -> Iterator[Alternative]:
         for strategy in (factory() if blocks is None else factory(blocks) for blocks in counts):
             found = peak_of(strategy, estimator)
             if found is not None and found <= limit:
-                yield Alternative(options=f'--strategy "{strategy}"', peak_mb=found)
+                yield Alternative(options=f'--strategy "{strategy}"', memory_mb=found)
                 break
 
 
@@ -92,4 +92,4 @@ def peak_of(strategy: Strategy, estimator: Estimator) -> float | None:
     if parts.built is not estimator.parts.built:
         forward = Forward(parts.built.model, old.place, old.precision, old.token_budget)
         estimator = replace(estimator, parts=parts, forward=forward, memory=estimator.machine, states={})
-    return estimator.peak_mb(parts.plan, settings)
+    return estimator.memory_mb(parts.plan, settings)

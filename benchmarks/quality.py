@@ -81,6 +81,7 @@ def whet(cells: Cells, verbs: tuple[str, ...], names: tuple[str, ...]) -> None:
                         verb,
                         str(parts["train"]),
                         "--no-baselines",
+                        "--no-forgetting",
                         "--json",
                         "--quiet",
                     ]

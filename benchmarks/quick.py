@@ -86,7 +86,8 @@ def whet(train: Path, valid: Path, *options: str, cache: str = "off") -> float:
     """Seconds of training by the command line, its one validation after each epoch included."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "whet", "fine-tune", str(train), f"--valid={valid}"]
-        command += ["--test=0", "--no-baselines", "--json", "--quiet", f"--out={folder}/run", *options]
+        command += ["--test=0", "--no-baselines", "--no-forgetting", "--json", "--quiet"]
+        command += [f"--out={folder}/run", *options]
         return run_json([*command, f"--cache={cache}"])["seconds"]["train"]
 
 

@@ -48,6 +48,7 @@ def measure(train: Path, valid: Path, strategy: str) -> dict:
             f"--valid={valid}",
             "--test=0",
             "--no-baselines",
+            "--no-forgetting",
             "--json",
         ]
         result = run_json([*command, "--quiet", f"--strategy={strategy}", f"--out={folder}/run"])

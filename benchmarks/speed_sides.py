@@ -125,7 +125,7 @@ class Whet:
         rows = [str(parts["train"]), f"--valid={parts['dev']}", f"--test={parts['test']}"]
         return [
             *(sys.executable, "-m", "whet", "fine-tune", *rows, f"--seed={seed}", *self.options),
-            *(f"--cache={self.cache(seed)}", "--no-baselines", "--json", "--quiet"),
+            *(f"--cache={self.cache(seed)}", "--no-baselines", "--no-forgetting", "--json", "--quiet"),
         ]
 
     def run(self, parts: Files, seed: int) -> dict:

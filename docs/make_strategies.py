@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from whet.plan.anatomy import Anatomy, Group, Parameter
-from whet.plan.edits import NewHead
+from whet.plan.edits import Edit, LowRank, NewHead, Prefix, Prompt
 from whet.plan.explain import boundaries, explain, lowest_moving, picture
 from whet.plan.minutes import cost
 from whet.plan.strategy import STRATEGIES, parse_strategy
@@ -35,6 +35,12 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
 PART = re.compile(r"(<!-- ([^\n]+): begin -->)\n(.*?)\n?(<!-- \2: end -->)", re.DOTALL)
 NOT_MEASURED = "Not measured yet."
+BARE = {
+    "with_replay": "with_replay(source='earlier.csv')",
+    "gradual_fine_tuning": "gradual_fine_tuning(source='broad.csv')",
+}
+"""How strategies are drawn that say nothing without an argument."""
+BATCH = 20
 PER_EPOCH = 100
 """Steps of an epoch in pictures and costs. It changes neither, as the strategies count in epochs."""
 
@@ -68,7 +74,9 @@ def parts_of(page: str) -> dict[str, str]:
     the page should have: a picture of every strategy, the costs, and a table for each benchmark."""
     parts = {name: text for _, name, text, _ in PART.findall(page)}
     wanted = {"costs", "cut", *(f"results {part}" for part in benchmark("strategies").SETS)}
-    wanted |= {f"picture {name}" for name in STRATEGIES} | set(re.findall(r"<!-- ([^\n]+): begin -->", page))
+    wanted |= {f"picture {BARE.get(name, name)}" for name in STRATEGIES} | set(
+        re.findall(r"<!-- ([^\n]+): begin -->", page)
+    )
     if lacking := sorted(wanted - parts.keys()):
         raise ValueError(f"{PAGE.name} lacks the begin or the end of {', '.join(lacking)}")
     return parts
@@ -128,18 +136,44 @@ def parameter(layer: str, own: str, size: int, kind: Literal["weight", "bias", "
 
 
 def planned(text: str) -> tuple[Plan, Anatomy]:
-    """The plan of a strategy, and the default model as that plan edits it: blocks above a head's depth are gone."""
-    anatomy = default_model()
-    plan = parse_strategy(text)(anatomy, Defaults(edits=(NewHead(),)))
+    """The plan of a strategy, and the default model as that plan edits it: blocks above a head's depth are gone,
+    adapters are there."""
+    head = NewHead(kind="kept") if text.startswith("kl_to_base") else NewHead()
+    plan = parse_strategy(text)(default_model(), Defaults(edits=(head,)))
+    anatomy = edited(default_model(), plan)
+    return parse_strategy(text)(anatomy, Defaults(edits=(head,))), anatomy
+
+
+def edited(anatomy: Anatomy, plan: Plan) -> Anatomy:
+    """The anatomy with what the plan's edits take away and add."""
     depth = next((edit.depth for edit in plan.edits if isinstance(edit, NewHead)), None)
-    blocks = anatomy.blocks[:depth]
-    return plan, anatomy.model_copy(update={"groups": (anatomy.groups[0], *blocks, anatomy.head)})
+    groups, added = [anatomy.groups[0], *anatomy.blocks[:depth], anatomy.head], list[str]()
+    for edit in plan.edits:
+        for place, group in enumerate(groups):
+            own = tuple(adapters_in(group, edit))
+            groups[place] = group.model_copy(update={"parameters": (*group.parameters, *own)})
+            added += [one.name for one in own]
+    return anatomy.model_copy(update={"groups": tuple(groups), "added": tuple(added)})
+
+
+def adapters_in(group: Group, edit: Edit) -> list[Parameter]:
+    """What an edit adds to a group of the default model, whose linear layers have sides of 384 and 1536."""
+    if isinstance(edit, Prefix | Prompt) and group.kind == "embeddings":
+        width = 384 if isinstance(edit, Prompt) else 384 * 2 * 6
+        return [Parameter(name="virtual", size=edit.tokens * width, kind="weight")]
+    if isinstance(edit, LowRank) and group.entry in edit.within:
+        weights = [one for one in group.parameters if one.kind == "weight"]
+        sides = {384 * 384: 384 + 384, 384 * 1536: 384 + 1536}
+        return [
+            Parameter(name=f"{one.name}.adapter", size=edit.rank * sides[one.size], kind="weight") for one in weights
+        ]
+    return []
 
 
 def drawn(text: str) -> str:
     """The plan as `whet explain` draws it, with the peak rates of each group and the lengths."""
     plan, anatomy = planned(text)
-    facts = explain(plan, anatomy, PER_EPOCH, 1)
+    facts = explain(plan, anatomy, PER_EPOCH * BATCH, BATCH)
     lines = picture(plan, anatomy, PER_EPOCH)
     for place, group in enumerate(reversed(anatomy.groups)):
         rates = [f"{phase.rates[group.name]:.3g}" for phase in facts if group.name in phase.rates]

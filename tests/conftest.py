@@ -64,6 +64,25 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of random weights that has a head for masked tokens: hidden size 32, two blocks."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    special = {"pad_token": "[pad]", "unk_token": "[unk]", "cls_token": "[cls]", "sep_token": "[sep]"}
+    tokenizer = make_tokenizer(special | {"mask_token": "[mask]"}, "[cls] $A [sep]")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=96, initializer_range=0.1, pad_token_id=0, **sizes
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny-mlm"
+    torch.manual_seed(3)
+    BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def messages() -> Path:
     """The example of the repository: some 740 rows, eight labels."""
     return MESSAGES
@@ -126,8 +145,9 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
             folder=folder or tmp_path_factory.mktemp("job"),
             cache=cache_folder(settings.cache),
             identity=identity(parts.source.sha256, here(settings)),
-            fresh=lambda: parts.fresh(settings.seed),
+            fresh=parts.fresh,
             watch=watch,
+            beside=parts.beside(),
         )
 
     return make

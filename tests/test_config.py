@@ -45,8 +45,10 @@ WRONG: dict[str, Any] = {
     "seed": "2147483648",
     "head": "mlp(0)",
     "pooling": "meen",
+    "quantize_body": "int4",
     "cut": "maybe",
     "baselines": "maybe",
+    "forgetting": "maybe",
     "calibrate": "perhaps",
     "seeds": "0",
     "split_seed": "-1",
@@ -58,6 +60,7 @@ ANY_TEXT = {
     "text": "any column's name: whether it is there depends on the file",
     "label": "any column's name: whether it is there depends on the file",
     "plan": "any file's name: whether it holds a plan is found when it is read",
+    "remember": "any file's name: whether it holds rows is found when it is read",
     "cache": "any folder's name, or off",
     "out": "any folder's name: whether it can be made is found when it is made",
 }
@@ -144,6 +147,7 @@ def test_all_wrong_options_come_in_one_message() -> None:
         ({"weight_decay": 0.1, "optimizer": "adam(weight_decay=0.2)"}, "weight_decay  given twice"),
         ({"weight_decay": 0.1, "optimizer": SGD(weight_decay=0.2)}, "weight_decay  given twice"),
         ({"plan": "p.yaml", "strategy": "full"}, "strategy  given beside plan"),
+        ({"remember": "a.csv", "forgetting": False}, "remember  measures forgetting, which is turned off"),
     ],
     ids=str,
 )

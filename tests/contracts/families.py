@@ -14,11 +14,12 @@ from torch import Tensor
 from whet.config import resolve
 from whet.data.check import Rows
 from whet.engine.gradient import Part
-from whet.engine.job import Job
+from whet.engine.job import Beside, Job
+from whet.models.adapters import put_in
 from whet.models.anatomy import anatomy_of
 from whet.models.heads import outputs_of
 from whet.models.load import Built, Origin, key_dropouts
-from whet.plan.edits import NewHead
+from whet.plan.edits import Adapter, NewHead
 from whet.tasks.classification import Classification
 
 
@@ -61,27 +62,35 @@ def tiny_resnet() -> torch.nn.Module:
 
 
 def picture_job(folder: Path, watch: Callable[[dict[str, Any]], None], strategy: Any, **options: Any) -> Job:
-    """A job on 48 made pictures in three labels: each label has its own mean colour."""
+    """A job on 48 made pictures in three labels: each label has its own mean colour. 12 more can be replayed."""
     model = tiny_resnet()
     chance = np.random.default_rng(0)
-    targets = np.arange(48) % 3
-    pictures = chance.normal(size=(48, 3, 16, 16)).astype(np.float32)
-    pictures[np.arange(48), targets] += 0.7
+    targets = np.arange(60) % 3
+    pictures = chance.normal(size=(60, 3, 16, 16)).astype(np.float32)
+    pictures[np.arange(60), targets] += 0.7
     new = tuple(name for name, _ in model.named_parameters() if name.startswith("classifier"))
     built = Built(model, NewHead(kind="native"), Origin(0, new, ()), key_dropouts(model))
     inputs = {"pixel_values": torch.from_numpy(pictures[:2])}
     anatomy = anatomy_of(model, "tiny resnet", inputs, outputs_of, new)
     resolved = resolve("fine_tune", {"precision": "fp32", "cache": "off", "strategy": strategy, **options})
+    plan = resolved.strategy(anatomy, resolved.settings.defaults())
+    for edit in plan.edits:
+        if isinstance(edit, Adapter):
+            put_in(model, edit, new, 0, "tiny resnet")  # refused: no strategy can add anything to pictures yet
     labels = ("0", "1", "2")
     rows = Rows("pictures", ("",) * 36, tuple(str(t) for t in targets[:36]), tuple(range(36)))
     parts = [
-        Part(ArrayStore(pictures[s]), targets[s], tuple(range(s.start, s.stop))) for s in (slice(0, 36), slice(36, 48))
+        Part(ArrayStore(pictures[s]), targets[s], tuple(range(s.start, s.stop)))
+        for s in (slice(0, 36), slice(36, 48), slice(48, 60))
     ]
+    plan = resolved.strategy(anatomy, resolved.settings.defaults())
+    task = Classification.of(rows, labels, "none", 0.0)
+    pools = dict.fromkeys(replay.pool for phase in plan.phases for replay in phase.replay)
     return Job(
         built=built,
         anatomy=anatomy,
-        plan=resolved.strategy(anatomy, resolved.settings.defaults()),
-        task=Classification.of(rows, labels, "none", 0.0),
+        plan=plan,
+        task=task,
         train=parts[0],
         valid=parts[1],
         settings=resolved.settings,
@@ -91,4 +100,5 @@ def picture_job(folder: Path, watch: Callable[[dict[str, Any]], None], strategy:
         identity="pictures",
         fresh=lambda: dict(tiny_resnet().named_parameters()),
         watch=watch,
+        beside=tuple(Beside(pool, parts[2], task, model, frozenset()) for pool in pools),
     )

@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
+import whet
 from contracts.families import picture_job
 from whet.engine.job import Job
 from whet.engine.loop import Loop
@@ -25,7 +26,12 @@ from whet.plan.strategy import STRATEGIES
 from whet.plan.values import Plan
 
 FAMILIES = ("bert", "gpt2", "resnet")
-REFUSED = {("bitfit", "resnet"): "no biases"}
+REFUSED = {
+    ("bitfit", "resnet"): "no biases",
+    ("lora", "resnet"): "no linear layers",
+    # What each family can be adapted with stands in test_adapters.py.
+    **{(name, family): "head of the model's own" for name in ("prefix", "prompt") for family in ("gpt2", "resnet")},
+}
 """Pairs that are refused before anything runs, each with what the refusal says. One that runs fails the test."""
 
 PAIRS = [(name, family) for name in sorted(STRATEGIES) for family in FAMILIES]
@@ -71,19 +77,55 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.fixture(scope="module")
+def earlier_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 rows of the task's labels, of other texts, to be replayed."""
+    path = tmp_path_factory.mktemp("earlier") / "earlier.csv"
+    labels = ("card_problem", "loan_request", "order_status")
+    rows = [(f"a text about the {label.replace('_', ' ')} number {n}", label) for n in range(10) for label in labels]
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def kept_heads(
+    tiny_bert: Path, tiny_gpt2: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Results on the same rows, whose heads can be kept."""
+    made = {}
+    for family, model, head in (("bert", tiny_bert, "linear"), ("gpt2", tiny_gpt2, "native")):
+        out = tmp_path_factory.mktemp("kept") / family
+        options: dict[str, Any] = {"steps": 2, "threads": 1, "quiet": True, "baselines": False, "test": 0}
+        made[family] = whet.fine_tune(rows_csv, model=str(model), head=head, out=out, **options).path / "model"
+    return made
+
+
 @pytest.fixture
-def make(job_of: JobOf, tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
+def make(
+    job_of: JobOf,
+    tiny_gpt2: Path,
+    earlier_csv: Path,
+    kept_heads: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Job]:
     """Makes a job of a strategy and a family: three steps in each phase, checkpoints all the time."""
+    texts = {
+        "lp_ft": "then(probe(length='3 steps'), full)",  # its probe keeps its own 40 epochs
+        "with_replay": f"with_replay(full, {str(earlier_csv)!r})",
+        "gradual_fine_tuning": f"gradual_fine_tuning(full, {str(earlier_csv)!r})",
+    }
 
     def made(name: str, family: str, folder: Path | None = None, watch: Any = lambda line: None, **options: Any) -> Job:
         folder = folder or tmp_path_factory.mktemp("contract")
-        name = {"lp_ft": "then(probe(length='3 steps'), full)"}.get(name, name)  # its probe keeps its own 40 epochs
         options = {"steps": STEPS, "batch_size": 12, "checkpoint_seconds": 0.05, **options}
-        if family == "resnet":
-            return picture_job(folder, watch, name, **options)
         if family == "gpt2":
             options |= {"model": str(tiny_gpt2), "head": "native"}
-        return job_of(folder=folder, watch=watch, strategy=name, **options)
+        if name == "kl_to_base":
+            options |= {"head": "kept", **({"model": str(kept_heads[family])} if family in kept_heads else {})}
+        text = texts.get(name, name)
+        if family == "resnet":
+            return picture_job(folder, watch, text, **options)
+        return job_of(folder=folder, watch=watch, strategy=text, **options)
 
     return made
 

@@ -121,7 +121,7 @@ def test_nothing_is_left_of_what_did_not_fit_in_memory(job_of: JobOf) -> None:
     usual = trained(job)
     small = job_of(strategy="lift", steps=3)
     loop = Loop(small)
-    loop.captures.budget = 0
+    loop.below.captures.budget = 0
     outcome = loop.run()
     assert all(fact["from"] in ("this pass", "an earlier pass") for fact in outcome.captures)
     weights = {name: value.detach().clone() for name, value in small.built.model.named_parameters()}

@@ -18,7 +18,7 @@ from torch import Tensor
 from whet.engine.calibration import calibrated, seconds_per_token
 from whet.engine.footprint import footprint
 from whet.engine.forward import Forward, set_modes
-from whet.engine.gradient import Gradient
+from whet.engine.gradient import Gradient, Source
 from whet.engine.job import Job
 from whet.engine.loop import Loop
 from whet.engine.precision import processes
@@ -35,7 +35,7 @@ JobOf = Callable[..., Job]
 
 def gradient_of(job: Job) -> Gradient:
     forward = Forward(job.built.model, processes(), job.precision, 2**40)
-    return Gradient(forward, job.task, job.train, job.built.key, job.settings.seed)
+    return Gradient(Source(0, forward, job.task, job.train), job.built.key, job.settings.seed)
 
 
 def work(job: Job, **states: State) -> Work:
@@ -93,7 +93,7 @@ def test_the_footprint_is_what_training_keeps(moves: str, job_of: JobOf) -> None
     for name, parameter in job.built.model.named_parameters():
         parameter.requires_grad_(not (still and name in weights))
     part, rows = made_part(job.train, batch), np.arange(batch.rows)
-    set_modes(job.built.model, gradient.forward.inputs(part.store, rows), "")
+    set_modes(job.built.model, gradient.own.forward.inputs(part.store, rows), "")
     job.built.key.turn(0, 0, rows, torch.device("cpu"))
     kept: dict[int, int] = {}
     own = {parameter.data_ptr() for parameter in job.built.model.parameters()}
@@ -105,7 +105,7 @@ def test_the_footprint_is_what_training_keeps(moves: str, job_of: JobOf) -> None
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = outputs_of(job.built.model, gradient.forward.inputs(part.store, rows))
+        outputs = outputs_of(job.built.model, gradient.own.forward.inputs(part.store, rows))
     assert len(outputs) == batch.rows
     assert sum(line.of(batch) for line in lines.values()) == pytest.approx(sum(kept.values()), rel=0.05)
     assert set(lines) == {group.name for group in job.anatomy.groups}

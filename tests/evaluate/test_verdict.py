@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from whet.evaluate.facts import ClassFacts, Facts, Metric, Paired, Reference, Score
+from whet.evaluate.facts import ClassFacts, Facts, Lost, Metric, Paired, Reference, Score
 from whet.evaluate.findings import KINDS
 from whet.evaluate.outcome import Outcome
 from whet.evaluate.verdict import Verdict, verdict
@@ -323,6 +323,39 @@ SITUATIONS = [
         "tfidf",
         ["overfitted_later"],
         ["kept are not from after it"],
+    ),
+    Situation(
+        "the body lost what it knew: all that is clear stands in one sentence, with what to do",
+        replace(
+            HELPED,
+            lost=(
+                Lost("Spearman on 260 general sentence pairs", 0.82, 0.744, 0.041, 0.112, 0.02),
+                Lost("accuracy on the task to remember", 0.9, 0.85, 0.002, 0.098, 0.02),
+            ),
+            keeping_more=("lp_ft", "top"),
+        ),
+        "helped",
+        "tfidf",
+        ["forgot"],
+        [
+            "The body forgot: Spearman on 260 general sentence pairs went from 0.820 to 0.744 (95 %: 0.041 to 0.112 "
+            "lost); accuracy on the task to remember went from 0.900 to 0.850 (95 %: 0.002 to 0.098 lost). "
+            "Where that matters: fewer epochs, a lower rate, or the strategy lp_ft or top."
+        ],
+    ),
+    Situation(
+        "a loss that is too small to matter, one that may be chance, and a gain",
+        replace(
+            HELPED,
+            lost=(
+                Lost("Spearman", 0.82, 0.81, 0.005, 0.015, 0.02),
+                Lost("the loss of the next token", 3.4, 3.6, -0.01, 0.41, 0.05),
+                Lost("accuracy", 0.9, 0.95, -0.09, -0.01, 0.02),
+            ),
+        ),
+        "helped",
+        "tfidf",
+        never=["forgot"],
     ),
     Situation(
         "validation far better than the test; both intervals come from the rows",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from whet.models.anatomy import anatomy_of
 from whet.models.cut import find_cut
-from whet.models.load import quiet_libraries
+from whet.models.quiet import quiet_libraries
 from whet.plan.anatomy import Anatomy
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}

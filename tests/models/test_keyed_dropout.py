@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from whet.models.dropout import Key, KeyedDropout, key_dropouts, mix
+from whet.models.dropout import Key, KeyedDropout, find_shared, key_dropouts, mix
 
 CPU = torch.device("cpu")
 
@@ -144,6 +144,39 @@ def test_a_batch_that_the_key_was_not_turned_to_is_an_error() -> None:
     key.turn(0, 0, np.arange(4), CPU)
     with pytest.raises(RuntimeError, match="met 3 rows where the batch has 4"):
         KeyedDropout(0.5, "m", key).train()(torch.ones(3, 6))
+
+
+class Relative(nn.Module):
+    """Rows of tokens, and beside them a table of 5 positions that all rows share, as in DeBERTa; one dropout meets the
+    rows, one the table, and one both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.table, self.both = nn.Dropout(0.5), nn.Dropout(0.5), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        table = torch.ones(5, 400)
+        return self.own(x), self.table(table), self.both(x), self.both(table)
+
+
+def test_a_table_that_all_rows_share_has_one_mask_for_the_whole_batch() -> None:
+    model = Relative()
+    key = key_dropouts(model)
+    find_shared(model.eval(), lambda rows: model(torch.ones(rows, 400)))
+    met = [(set(one.tables), one.mixed) for one in (model.own, model.table, model.both)]
+    assert met == [(set(), True), ({5}, False), ({5}, True)]
+    made = []
+    for step, rows in ((0, [1]), (0, [7, 1]), (0, [1, 2, 3, 4, 5]), (1, [1])):
+        key.turn(3, step, np.array(rows), CPU)
+        made.append(model.train()(torch.ones(len(rows), 400)))
+    for place in (1, 3):
+        assert torch.equal(made[0][place], made[1][place])
+        assert not torch.equal(made[0][place], made[3][place])
+        assert abs(float((made[0][place] == 0).double().mean()) - 0.5) < 5 * (0.25 / 2000) ** 0.5
+        assert not torch.equal(made[0][place][0], made[0][place][1])
+    assert torch.equal(made[0][1], made[2][1]), "also where the batch has as many rows"
+    for place in (0, 2):
+        assert torch.equal(made[0][place][0], made[1][place][1])
 
 
 def test_every_dropout_of_a_model_is_replaced_once() -> None:

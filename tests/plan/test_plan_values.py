@@ -12,23 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from whet.errors import LengthError, UsageError
+from whet.plan.edits import Average, LowRank, Merge, NewHead, Prefix, Prompt, QuantizeBody, SetDropout
 from whet.plan.schedules import Constant, Cosine, Linear, SlantedTriangular, Warmup
-from whet.plan.select import Everything, Groups, Head, Joined, Kinds, Match, Select, Top, Without
-from whet.plan.values import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Average,
-    Defaults,
-    Length,
-    NewHead,
-    Patience,
-    Phase,
-    Plan,
-    Rate,
-    SetDropout,
-)
+from whet.plan.select import Adapters, Everything, Groups, Head, Joined, Kinds, Match, Select, Top, Without
+from whet.plan.values import SGD, Adagrad, Adam, AdamW, Defaults, Length, Patience, Phase, Plan, Rate
 
 above_0 = st.floats(1e-12, 1e12)
 share = st.floats(0, 0.999)
@@ -53,6 +40,7 @@ selections = st.recursive(
     st.one_of(
         st.builds(Everything),
         st.builds(Head),
+        st.builds(Adapters),
         st.builds(Top, count=st.integers(0, 99)),
         st.builds(Groups, chosen=st.lists(words, min_size=1, max_size=3).map(tuple)),
         st.builds(Match, patterns=st.lists(words, min_size=1, max_size=3).map(tuple)),
@@ -71,11 +59,19 @@ heads = st.builds(
     hidden=st.lists(st.integers(1, 4096), max_size=2).map(tuple),
     dropout=share,
 )
+names = st.lists(words, max_size=2).map(tuple)
+edits = st.one_of(
+    heads,
+    st.builds(SetDropout, share=share),
+    st.builds(QuantizeBody, to=st.sampled_from(["int8", "nf4"])),
+    st.builds(LowRank, rank=st.integers(1, 99), alpha=above_0, targets=names, within=names, dora=st.booleans()),
+    st.builds(Prefix, tokens=st.integers(1, 99)) | st.builds(Prompt, tokens=st.integers(1, 99)),
+)
 plans = st.builds(
     Plan,
-    edits=st.lists(heads | st.builds(SetDropout, share=share), max_size=2).map(tuple),
+    edits=st.lists(edits, max_size=3).map(tuple),
     phases=st.lists(phases, min_size=1, max_size=2).map(tuple),
-    finish=st.lists(st.builds(Average, best=st.integers(2, 9)), max_size=1).map(tuple),
+    finish=st.lists(st.builds(Average, best=st.integers(2, 9)) | st.builds(Merge), max_size=2).map(tuple),
 )
 
 fewer = settings(deadline=None, max_examples=60)

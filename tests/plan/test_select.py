@@ -83,6 +83,14 @@ def test_what_is_no_selection(text: str, says: str) -> None:
     assert says in str(caught.value)
 
 
+def test_adapters_are_what_edits_have_added(anatomy: Anatomy) -> None:
+    adapted = anatomy.model_copy(update={"added": ("layer.1.dense.weight",)})
+    assert Select.parse("adapters()").on(adapted) == {"layer.1.dense.weight"}
+    assert Select.parse("adapters() + head()").on(anatomy) == HEAD
+    with pytest.raises(SelectionError, match=r"adapters\(\) selects nothing"):
+        Select.parse("adapters()").on(anatomy)
+
+
 def test_groups_and_blocks(anatomy: Anatomy) -> None:
     assert [group.name for group in anatomy.blocks] == ["layer.0", "layer.1", "layer.2"]
     assert anatomy.head.name == "head"

@@ -31,6 +31,37 @@ STEPS = 40
 VALID_ROWS = 50
 VALID = {"accuracy": 0.81, "macro_f1": 0.8, "mcc": 0.79, "log_loss": 0.6}
 
+FORGOTTEN = {
+    "moved": True,
+    "absent": None,
+    "pooling": "mean",
+    "sentences": {
+        "pairs": 260,
+        "spearman": {"before": 0.8204, "after": 0.7438, "difference": -0.0766, "low": -0.1122, "high": -0.041},
+        "agreement": {"value": 0.771, "low": 0.762, "high": 0.781},
+        "alignment": {"value": 0.812, "low": 0.79, "high": 0.833},
+    },
+    "language": {
+        "kind": "next token",
+        "texts": 60,
+        "tokens": 5432,
+        "loss": {"before": 3.412, "after": 3.5181, "difference": 0.1061, "low": 0.0803, "high": 0.1319},
+    },
+    "remembered": {
+        "name": "/home/someone/their-place/earlier.csv",
+        "labels": 4,
+        "rows": {"found": 400, "train": 220, "valid": 60, "test": 120},
+        "penalties": {"before": 0.1, "after": 0.01},
+        "accuracy": {
+            "before": 0.9, "after": 0.85, "difference": -0.05, "low": -0.098, "high": -0.002, "p_value": 0.031
+        },
+        "own_head": {
+            "before": 0.925, "after": 0.6, "difference": -0.325, "low": -0.41, "high": -0.24, "p_value": 1e-9
+        },
+    },
+}  # fmt: skip
+"""What metrics.json may say of forgetting: everything that can be measured."""
+
 NOTE = """# A text classifier
 
 ```python
@@ -138,6 +169,7 @@ def framework(folder: Path, plan: Plan, rows: int) -> dict[str, Any]:
         "moved": 22_568_456,
         "plan": plan.model_dump(mode="json"),
         "seeds": None,
+        "forgetting": FORGOTTEN,
         "intervals": {"test": {}},
         "baselines": [],
         "calibration": None,

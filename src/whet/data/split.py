@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from whet.data.check import Columns, Findings, Rows, check, find_columns
+from whet.data.earlier import Earlier, read_earlier
 from whet.data.read import read
 from whet.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three parts, the labels in their order, and what was found on the way. `test` may be empty."""
+    """The three parts, the labels in their order, and what was found on the way. `test` may be empty; `earlier` are
+    the rows of an earlier task, where there are any."""
 
     train: Rows
     valid: Rows
@@ -22,10 +25,12 @@ class Dataset:
     labels: tuple[str, ...]
     columns: Columns
     findings: Findings
+    earlier: Earlier | None = None
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        return {part: getattr(self, part).fingerprint for part in ("train", "valid", "test")}
+        earlier = {"remember": self.earlier.rows.fingerprint} if self.earlier else {}
+        return {part: getattr(self, part).fingerprint for part in ("train", "valid", "test")} | earlier
 
 
 def prepare(
@@ -35,10 +40,12 @@ def prepare(
     label: str | None = None,
     valid: float | str = 0.15,
     test: float | str = 0.15,
+    remember: str | None = None,
     clean_labels: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Read, check and split. Shares are of the rows of `source`; files are used as given.
+    """Read, check and split. Shares are of the rows of `source`; files are used as given. `remember` is a file of rows
+    of an earlier task.
 
     Raises `DataError` or `PathError` where the rows cannot be learnt from.
     """
@@ -57,7 +64,7 @@ def prepare(
     _refuse_too_little(train, shares, findings)
     train, made = split(train, shares, seed)
     parts.update(made)
-    labels = tuple(sorted(set(train.labels), key=_by_number))
+    labels = in_order(set(train.labels))
     for name in ("valid", "test"):
         _refuse_unknown(parts[name], labels)
     if not len(parts["valid"]):
@@ -69,7 +76,20 @@ def prepare(
         findings.notes.append("no row could be spared for the test: every label needs a row to train on")
     _report_overlap(findings, {"train": train, **parts})
     _report_small(findings, train)
-    return Dataset(train, parts["valid"], parts["test"], labels, columns, findings)
+    earlier = None
+    if remember is not None:
+        earlier = read_earlier(remember, columns, findings, clean_labels=clean_labels, seed=seed)
+    return Dataset(train, parts["valid"], parts["test"], labels, columns, findings, earlier)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels as they number a head's outputs."""
+    return tuple(sorted(labels, key=_by_number))
+
+
+def same_text(text: str) -> str:
+    """What two texts have in common that count as the same: not case, nor how words are spaced."""
+    return " ".join(text.casefold().split())
 
 
 def _by_number(label: str) -> tuple[int, float, str]:
@@ -108,7 +128,7 @@ def split(rows: Rows, shares: dict[str, float], seed: int) -> tuple[Rows, dict[s
     chance = random.Random(f"whet split {seed}")
     same: dict[str, list[int]] = defaultdict(list)
     for position, text in enumerate(rows.texts):
-        same[" ".join(text.casefold().split())].append(position)
+        same[same_text(text)].append(position)
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for positions in same.values():
         by_label[rows.labels[positions[0]]].append(positions)
@@ -154,7 +174,7 @@ def _refuse_unknown(part: Rows, labels: tuple[str, ...]) -> None:
 
 
 def _report_overlap(findings: Findings, parts: dict[str, Rows]) -> None:
-    keys = {name: {" ".join(text.casefold().split()) for text in rows.texts} for name, rows in parts.items()}
+    keys = {name: {same_text(text) for text in rows.texts} for name, rows in parts.items()}
     for left, right in (("train", "test"), ("train", "valid"), ("valid", "test")):
         both = keys[left] & keys[right]
         if both:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -30,7 +29,7 @@ from whet.engine.journal import Journal
 from whet.engine.optimizers import Stepper
 from whet.engine.precision import peak_memory_mb, products
 from whet.engine.timings import Point, Shape, Timings
-from whet.engine.trial import as_it_was, entered, let_move, made_part
+from whet.engine.trial import as_it_was, entered, let_move, made_part, with_part
 from whet.models.cut import in_eval_mode
 from whet.models.heads import outputs_of
 from whet.models.vocabulary import rows_in_use
@@ -65,7 +64,7 @@ def calibrated(
     timed in `folder`."""
     made = known.model_copy(deep=True)
     made.most = made.most or 2 ** int(np.log2(max(2 * LONG / per_token, 16)))
-    with as_it_was(gradient.forward.model):
+    with as_it_was(gradient.own.forward.model):
         bench = Bench(gradient, anatomy)
         for kind, shapes in made.wanted(work).items():
             for shape in shapes:
@@ -83,8 +82,8 @@ def calibrated(
 def seconds_per_token(gradient: Gradient) -> float:
     """About how long a token takes in training, from a forward pass over a few rows that are not long: too much
     rather than too little."""
-    batch = Batch(2, min(64, width_of(int(gradient.part.store.lengths.max()))))
-    store, forward = made_part(gradient.part, batch).store, gradient.forward
+    batch = Batch(2, min(64, width_of(int(gradient.own.part.store.lengths.max()))))
+    store, forward = made_part(gradient.own.part, batch).store, gradient.own.forward
     return ROUGHLY * timed(lambda: forward.all(store))[0] / batch.tokens
 
 
@@ -93,11 +92,11 @@ class Bench:
 
     def __init__(self, gradient: Gradient, anatomy: Anatomy) -> None:
         self.gradient, self.anatomy = gradient, anatomy
-        self.forward, self.model = gradient.forward, gradient.forward.model
+        self.forward, self.model = gradient.own.forward, gradient.own.forward.model
 
     def point(self, kind: str, shape: Shape) -> Point:
         """A pass of a kind at a shape, timed."""
-        part = made_part(self.gradient.part, Batch(*shape))
+        part = made_part(self.gradient.own.part, Batch(*shape))
         passes = {
             "moving": lambda: self.trained(part, weights=True),
             "passing": lambda: self.trained(part, weights=False),
@@ -113,7 +112,7 @@ class Bench:
         with rows_in_use(self.model, every, lambda: part.store.tokens):
             moving = let_move(self.model, self.anatomy, weights=weights)
             set_modes(self.model, self.forward.inputs(part.store, rows[:2]), "")
-            gradient = replace(self.gradient, part=part)
+            gradient = with_part(self.gradient, part)
             with cast_once(self.forward, self.anatomy, part.store):
 
                 def step() -> None:
@@ -129,7 +128,7 @@ class Bench:
 
     def shares(self, shape: Shape) -> dict[str, float]:
         """How a forward pass divides over the groups."""
-        part = made_part(self.gradient.part, Batch(*shape))
+        part = made_part(self.gradient.own.part, Batch(*shape))
         inputs = self.forward.inputs(part.store, np.arange(shape.rows))
         spent = dict.fromkeys((group.name for group in self.anatomy.groups), 0.0)
         for _ in range(TIMES):
@@ -186,14 +185,14 @@ class Bench:
 
     def vectors(self, rows: int) -> float:
         """Seconds of forward and backward of the head on rows of one vector; 0 where the model cannot be cut there."""
-        part = made_part(self.gradient.part, Batch(rows, STEP))
+        part = made_part(self.gradient.own.part, Batch(rows, STEP))
         cut = self.forward.find_cut(self.anatomy.head.name, self.anatomy, part.store)
         if cut is None:
             return 0.0
         (states,) = self.forward.passes.states([cut], part.store, lambda _, size, kind: torch.empty(size, dtype=kind))
         names = {parameter.name for parameter in self.anatomy.head.parameters}
         moving = {name: parameter for name, parameter in self.model.named_parameters() if name in names}
-        gradient, every = replace(self.gradient, part=part), np.arange(rows)
+        gradient, every = with_part(self.gradient, part), np.arange(rows)
 
         def step() -> None:
             float(gradient(every, 0, moving))

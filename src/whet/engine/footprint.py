@@ -18,7 +18,7 @@ WIDE = 64
 
 def footprint(gradient: Gradient, anatomy: Anatomy) -> Footprint:
     """The footprint of the model that `gradient` works on, without gradient checkpointing. Leaves it as it was."""
-    model = gradient.forward.model
+    model = gradient.own.forward.model
     with as_it_was(model), without_checkpointing(model):
         let_move(model, anatomy, weights=True)
         moving = lines(gradient, anatomy)
@@ -28,7 +28,7 @@ def footprint(gradient: Gradient, anatomy: Anatomy) -> Footprint:
 
 def lines(gradient: Gradient, anatomy: Anatomy) -> dict[str, Line]:
     """What each group keeps, found from three batches: one and two narrow rows, and two wide ones."""
-    forward, store = gradient.forward, gradient.part.store
+    forward, store = gradient.own.forward, gradient.own.part.store
     set_modes(forward.model, forward.inputs(store, np.arange(1)), "")
     wide = min(WIDE, width_of(int(store.lengths.max())))
     narrow = max(STEP, wide // 4 // STEP * STEP)
@@ -50,7 +50,7 @@ def line(narrow: int, wide: int, one: float, two: float, wider: float) -> Line:
 
 def kept(gradient: Gradient, anatomy: Anatomy, batch: Batch) -> dict[str, float]:
     """Bytes that autograd keeps of one pass, by the group in which it does. Parameters are not counted."""
-    forward, part, rows = gradient.forward, made_part(gradient.part, batch), np.arange(batch.rows)
+    forward, part, rows = gradient.own.forward, made_part(gradient.own.part, batch), np.arange(batch.rows)
     gradient.key.turn(gradient.seed, 0, rows, forward.device)
     seen = {parameter.untyped_storage().data_ptr() for parameter in forward.model.parameters()}
     found = dict.fromkeys((group.name for group in anatomy.groups), 0.0)
@@ -68,6 +68,6 @@ def kept(gradient: Gradient, anatomy: Anatomy, batch: Batch) -> dict[str, float]
         current = name
 
     with entered(forward.model, anatomy, enter), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = gradient.task.loss(forward(part.store, rows), torch.from_numpy(part.targets).to(forward.device))
+        loss = gradient.own.task.loss(forward(part.store, rows), torch.from_numpy(part.targets).to(forward.device))
     del loss
     return found

@@ -14,6 +14,7 @@ from whet.data.store import TokenStore
 from whet.engine.forward import Forward
 from whet.engine.precision import HALF
 from whet.models.cut import in_eval_mode
+from whet.models.quantize import quantized
 from whet.plan.anatomy import Anatomy
 
 
@@ -24,7 +25,8 @@ def cast_once(forward: Forward, anatomy: Anatomy, store: TokenStore) -> Iterator
     Tried on a few rows of `store`: where the cast weights give other bits, or an error, nothing is cast. The
     parameters themselves stay as they are, in fp32, for whoever holds them.
     """
-    half = HALF.get(forward.precision)
+    above = forward.boundary is not None and forward.boundary.cut.direct  # the body is not computed at all
+    half = None if above else HALF.get(forward.precision)
     originals = _frozen(forward.model, anatomy) if half else []
     try:
         with torch.no_grad(), in_eval_mode(forward.model):
@@ -53,13 +55,13 @@ def _put_back(originals: list[tuple[nn.Module, nn.Parameter]]) -> None:
 
 def _frozen(model: nn.Module, anatomy: Anatomy) -> list[tuple[nn.Module, nn.Parameter]]:
     """Modules of the body with a frozen weight of two dimensions or more that nothing else shares; not tables, in
-    which rows are looked up."""
+    which rows are looked up, and not weights that are rounded already."""
     body = {parameter.name for group in anatomy.body for parameter in group.parameters}
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     found = []
     for name, module in model.named_modules():
         weight = module._parameters.get("weight")
-        if weight is None or f"{name}.weight" not in body or isinstance(module, nn.Embedding):
+        if weight is None or f"{name}.weight" not in body or isinstance(module, nn.Embedding) or quantized(weight):
             continue
         if weight.dim() > 1 and weight.dtype is torch.float32 and not weight.requires_grad and uses[id(weight)] == 1:
             found.append((module, weight))

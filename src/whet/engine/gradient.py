@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whet.data.store import TokenStore
 from whet.engine.batches import split_batch
 from whet.engine.forward import Forward
+from whet.engine.pulls import Pulls
 from whet.errors import TrainingError
 from whet.models.dropout import Key, mix
 from whet.tasks.task import Task
@@ -27,38 +28,67 @@ class Part:
     lines: tuple[int, ...]
 
 
-@dataclass
-class Gradient:
-    """Computes gradients of the task's loss on training rows. All chance hangs on `seed` and the step."""
+@dataclass(frozen=True)
+class Source:
+    """Rows that steps draw from: the part, the task that scores it, the model that it goes through. Number 0 is the
+    run's own task, others are replayed."""
 
+    number: int
     forward: Forward
     task: Task
     part: Part
+
+
+@dataclass
+class Gradient:
+    """Computes gradients of the loss on training rows. All chance hangs on `seed` and the step."""
+
+    own: Source
     key: Key
     seed: int
+    pulls: Pulls | None = None
 
     def __call__(
-        self, rows: np.ndarray, step: int, moving: Mapping[str, nn.Parameter], scale: Tensor | float = 1.0
+        self,
+        rows: np.ndarray,
+        step: int,
+        moving: Mapping[str, nn.Parameter],
+        scale: Tensor | float = 1.0,
+        beside: Sequence[tuple[Source, np.ndarray]] = (),
     ) -> Tensor:
-        """Leave in each moving parameter the gradient of the mean loss over `rows`, times `scale`; returns that loss.
+        """Leave in each moving parameter the gradient of the mean loss over `rows` and the rows of sources `beside`
+        them, and of what pulls add to it, times `scale`; returns the mean loss over `rows` alone.
 
         The sum over all micro-batches of all processes is divided by the count of the whole batch.
         """
-        place, device = self.forward.place, self.forward.device
-        count = self.task.count(self.part.targets[rows])
+        place, device = self.own.forward.place, self.own.forward.device
+        drawn = [(self.own, rows), *beside]
+        counts = [source.task.count(source.part.targets[chosen]) for source, chosen in drawn]
         total = torch.zeros((), device=device)
-        for number, micro in enumerate(split_batch(rows, self.part.store.lengths, self.forward.token_budget)):
+        for number, (source, micro) in enumerate(micro_batches(drawn)):
             if number % place.num_processes != place.process_index:
                 continue
-            self.key.turn(self.seed, step, micro, device)
+            self.key.turn(mix(self.seed, source.number) if source.number else self.seed, step, micro, device)
             seed_device(mix(self.seed, step, number) >> 1, device)
-            targets = torch.from_numpy(self.part.targets[micro]).to(device)
-            loss = self.task.loss(self.forward(self.part.store, micro), targets) / count
+            targets = torch.from_numpy(source.part.targets[micro]).to(device)
+            outputs = source.forward(source.part.store, micro)
+            loss = source.task.loss(outputs, targets) / sum(counts)
+            if source.number == 0:
+                total += loss.detach() * (sum(counts) / counts[0])
+                loss = loss + self.pulls.on_rows(outputs, micro) / len(rows) if self.pulls else loss
             (loss * scale).backward()
-            total += loss.detach()
         if place.num_processes > 1:
             sum_over_processes(total, moving)
+        if self.pulls:
+            self.pulls.on_weights(moving, scale)
         return total
+
+
+def micro_batches(drawn: Sequence[tuple[Source, np.ndarray]]) -> Iterator[tuple[Source, np.ndarray]]:
+    """What goes through a model at once, source by source."""
+    for source, rows in drawn:
+        for micro in split_batch(rows, source.part.store.lengths, source.forward.token_budget):
+            yield source, micro
 
 
 def length_of(moving: Mapping[str, nn.Parameter]) -> Tensor:

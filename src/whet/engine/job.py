@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from whet.config import Settings
 from whet.engine.gradient import Part
@@ -16,6 +16,18 @@ from whet.models.load import Built
 from whet.plan.anatomy import Anatomy
 from whet.plan.values import Plan
 from whet.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A pool of rows that the plan replays: the part, the task that scores it, the model that it goes through (the
+    run's own, or its body with another head), and the names of that head's parameters in the run's model."""
+
+    pool: tuple[str, str, int]
+    part: Part
+    task: Task
+    model: nn.Module
+    head: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Job:
     identity: str
     fresh: Callable[[], dict[str, Tensor]]
     watch: Callable[[dict[str, Any]], None]
+    beside: tuple[Beside, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ the result is the best validation of the whole run
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,26 +17,28 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import reduce
-from torch import Tensor
+from torch import Tensor, nn
 
-from whet.data.store import TokenStore
-from whet.engine.batches import batch_rows
-from whet.engine.capture import Captures, States, Wanted
-from whet.engine.forward import Boundary, Forward, set_modes
+from whet.engine.below import Below
+from whet.engine.draws import Draws, seed_of
+from whet.engine.finishing import After, finished
+from whet.engine.forward import Forward, set_modes
 from whet.engine.frozen import cast_once
-from whet.engine.gradient import Gradient, check_reached, forget, length_of
+from whet.engine.gradient import Gradient, Source, check_reached, forget, length_of
 from whet.engine.interrupt import Asked, interruptions
 from whet.engine.job import Job, Outcome
 from whet.engine.journal import Journal
 from whet.engine.optimizers import Stepper, divide_by
 from whet.engine.position import Best, Ended
-from whet.engine.precision import free_memory, peak_memory_mb, processes
+from whet.engine.precision import peak_memory_mb, processes
+from whet.engine.pulls import Pretrained, Pulls
 from whet.engine.steps import LossScale, Step, Unread
 from whet.engine.timing import seconds_per_step, timed_budget
 from whet.engine.weights import Weights
 from whet.errors import Interrupted, NonFiniteError
 from whet.models.vocabulary import rows_in_use
-from whet.plan.explain import boundaries, lowest_moving
+from whet.plan.edits import Average
+from whet.plan.explain import lowest_moving
 from whet.plan.values import Phase
 
 
@@ -46,39 +47,36 @@ class Loop:
         self.job = job
         self.settings, self.plan, self.task, self.anatomy = job.settings, job.plan, job.task, job.anatomy
         self.place = processes()
-        self.forward = Forward(
-            job.built.model, self.place, job.precision, job.settings.tokens_at_once, job.settings.compile
-        )
-        self.gradient = Gradient(self.forward, job.task, job.train, job.built.key, job.settings.seed)
-        self.per_epoch = -(-len(job.train.targets) // self.settings.batch_size)
-        self.captures = Captures(job.cache, job.folder / "states", free_memory() // 4)
-        self.facts: list[dict[str, Any]] = []
-        self.batches: tuple[int, list[np.ndarray]] = (-1, [])
+        self.forward = self.through(job.built.model)
+        self.beside = [
+            Source(number, self.through(one.model), one.task, one.part) for number, one in enumerate(job.beside, 1)
+        ]
+        own = Source(0, self.forward, job.task, job.train)
+        self.gradient = Gradient(own, job.built.key, job.settings.seed)
+        self.draws = [Draws(seed_of(job.settings.seed, s.number), s.part.store.lengths) for s in (own, *self.beside)]
+        self.new = frozenset(job.built.origin.new).union(*(one.head for one in job.beside))
+        self.lower = job.settings.metric == "log_loss"
+        self.below = Below(job, self.forward, [source.forward for source in self.beside])
 
-    def before_head(self, store: TokenStore) -> States | None:
-        """What arrives at the head for the rows of `store`, from the weights that the run starts with; None where the
-        model cannot be cut there. For rows of this job, the same pass keeps what the first phase will need."""
-        own = store is self.job.train.store or store is self.job.valid.store
-        needed = boundaries(self.plan, self.anatomy, 0, frozenset()) if own and self.settings.cut else {}
-        groups = dict.fromkeys((self.anatomy.head.name, *needed))
-        cuts = [self.forward.find_cut(group, self.anatomy, self.job.train.store) for group in groups]
-        if cuts[0] is None:
-            return None
-        wanted = [Wanted(cut, self.job.identity) for cut in cuts if cut]
-        found, _ = self.captures.provide(wanted, [store], self.forward.passes)
-        return found[id(store)]
+    def through(self, model: nn.Module) -> Forward:
+        settings = self.settings
+        return Forward(model, self.place, self.job.precision, settings.tokens_at_once, settings.compile)
 
     def run(self) -> Outcome:
         """Train from where the run folder stands to the end of the plan."""
-        parts, moving = (self.job.train, self.job.valid), [phase.train.on(self.anatomy) for phase in self.plan.phases]
+        parts = (self.job.train, self.job.valid, *(one.part for one in self.job.beside))
+        moving = [phase.train.on(self.anatomy) for phase in self.plan.phases]
 
         def tokens() -> np.ndarray:
             return np.unique(np.concatenate([part.store.tokens for part in parts]))
 
         with rows_in_use(self.job.built.model, frozenset().union(*moving), tokens) as in_use:
             folder, model = self.job.folder, self.job.built.model
+            self.pretrained = self.before_anything_moves(frozenset().union(*moving))
             self.weights = Weights(model, in_use, folder / "checkpoints", self.place, self.job.fresh)
             self.at, self.optimizer_state = self.weights.resume(lambda text: self.job.watch({"note": text}))
+            if self.at.phase:
+                self.below.forget()  # they were made with other weights than those that now stand below
             self.unread = Unread(self.job.train.lines, self.place.device)
             self.scale = LossScale(self.place.device, self.at.loss_scale) if self.job.precision == "fp16" else None
             self.begun = self.saved = time.monotonic()
@@ -88,6 +86,12 @@ class Loop:
             with closing(self.journal):
                 return self.run_plan()
 
+    def before_anything_moves(self, moving: frozenset[str]) -> Pretrained:
+        """What the pulls of the plan ask of the pretrained model."""
+        store = self.job.train.store
+        weights = {n: p for n, p in self.job.built.model.named_parameters() if n in moving - self.new}
+        return Pretrained.of(self.plan, weights, lambda: self.below.before_head(store), lambda: self.forward.all(store))
+
     def run_plan(self) -> Outcome:
         with interruptions() as asked:
             while self.at.phase < len(self.plan.phases):
@@ -95,10 +99,11 @@ class Loop:
         memory, kept = peak_memory_mb(), self.at.ranked[0]
         self.kept_as = f"best validation {self.settings.metric}"
         self.weights.load(kept)
-        for edit in self.plan.finish:
-            kept = self.average(edit.best)
-        shutil.rmtree(self.captures.spill, ignore_errors=True)
-        return Outcome(kept, self.kept_as, self.at, self.earlier, self.facts, memory)
+        after = After(self.weights, self.at.ranked, self.new, self.scored, self.lower)
+        for edit in self.plan.blends:
+            kept, self.kept_as = finished(edit, kept, after)
+        self.below.clear()
+        return Outcome(kept, self.kept_as, self.at, self.earlier, self.below.facts, memory)
 
     def run_phase(self, phase: Phase, asked: Asked) -> None:
         self.enter(phase)
@@ -110,7 +115,7 @@ class Loop:
     def run_step(self, phase: Phase, asked: Asked) -> None:
         """One step, and what is due after it. What was asked to stop does so here."""
         stop = self.anyone(asked.to_stop)
-        self.take_step(phase, self.rows_of(self.at.step))
+        self.take_step(phase)
         if self.validation_is_due():
             self.validate(phase)
         if stop or self.anyone(time.monotonic() - self.saved > self.settings.checkpoint_seconds):
@@ -129,6 +134,8 @@ class Loop:
     def enter(self, phase: Phase) -> None:
         """Set what moves, in which mode each module runs and the optimizer; compute what lies below once."""
         names, before = phase.train.on(self.anatomy), frozenset(self.weights.moved)
+        self.shares = self.shares_of(phase)
+        self.per_epoch = self.draws[0].per_epoch(self.shares[0])
         self.moving = self.weights.open(names)
         store = self.job.train.store
         lowest = self.anatomy.group(lowest_moving(self.anatomy, names))
@@ -136,38 +143,24 @@ class Loop:
         self.optimizer = self.new_optimizer(phase)
         self.unchecked = True
         self.highest = next(g.name for g in reversed(self.anatomy.groups) if any(p.name in names for p in g.parameters))
-        self.capture_below(phase, lowest.name, before)
+        self.below.compute(self.at.phase, lowest.name, before)
+        self.gradient.pulls = self.pulls_of(phase)
         self.find_token_budget()
         if self.at.phase == len(self.at.lengths):
             self.at.lengths.append(self.steps_of(phase))
             self.save()
+
+    def pulls_of(self, phase: Phase) -> Pulls | None:
+        if not phase.pulls:
+            return None
+        head = self.job.built.model.get_submodule(self.anatomy.head.entry)
+        return Pulls(phase.pulls, self.pretrained, head, self.place.device)
 
     def new_optimizer(self, phase: Phase) -> Stepper:
         """The phase's optimizer, with the state that the phase before or the checkpoint left for what keeps moving."""
         made = Stepper(phase.optimizer, self.moving, self.anatomy)
         made.restore(self.optimizer_state)
         return made
-
-    def capture_below(self, phase: Phase, own: str, before: frozenset[str]) -> None:
-        """Compute what lies below group `own` for all rows, once, and with it, in the same pass, what later phases
-        will need; say what was done, or why the model runs whole. `before` is what moved in earlier phases."""
-        self.forward.boundary = None
-        needed = boundaries(self.plan, self.anatomy, self.at.phase, before)
-        self.captures.release(list(needed))
-        if own not in needed or not self.settings.cut:
-            return
-        cuts = {group: self.forward.find_cut(group, self.anatomy, self.job.train.store) for group in needed}
-        cut = cuts[own]
-        if cut is None:
-            why = "not cut: a trial gave other outputs, so the model runs whole"
-            self.facts.append({"phase": phase.name, "before": own, "from": why})
-            return
-        wanted = [Wanted(c, self.job.identity if needed[g] else None) for g, c in cuts.items() if c]
-        wanted.sort(key=lambda w: w.cut is not cut)
-        stores = (self.job.train.store, self.job.valid.store)
-        states, found = self.captures.provide(wanted, stores, self.forward.passes)
-        self.forward.boundary = Boundary(cut, {key: one.near(self.place.device) for key, one in states.items()})
-        self.facts.append({"phase": phase.name, **found})
 
     def find_token_budget(self) -> None:
         """Time in which parts a step goes fastest. Not where a budget was asked for, rows are vectors, or several
@@ -177,7 +170,8 @@ class Loop:
         if not (known or vectors or self.job.cache is None or self.place.num_processes > 1):
             on = self.job.cache, self.job.identity
             self.at.tokens_at_once = timed_budget(self.gradient, self.moving, self.settings.batch_size, *on)
-        self.forward.token_budget = self.at.tokens_at_once or self.settings.tokens_at_once
+        for one in (self.forward, *(source.forward for source in self.beside)):
+            one.token_budget = self.at.tokens_at_once or self.settings.tokens_at_once
 
     def steps_of(self, phase: Phase) -> int:
         if phase.length.unit != "min":
@@ -185,7 +179,8 @@ class Loop:
         still = dict.fromkeys((group.name for group in self.anatomy.groups), 0.0)
 
         def step(number: int) -> None:
-            self.gradient(self.rows_of(number % self.per_epoch), self.at.done, self.moving)
+            rows, beside = self.drawn(number % self.per_epoch)
+            self.gradient(rows, self.at.done, self.moving, beside=beside)
             self.optimizer.step(still)
             forget(self.moving)
 
@@ -196,15 +191,14 @@ class Loop:
 
     def leave(self, phase: Phase) -> None:
         """Say why the phase ended. One that lost patience hands on its best weights, others their last."""
+        if self.gradient.pulls:
+            self.gradient.pulls.close()
         why = f"all {phase.length} are done"
         if self.out_of_patience(phase) and self.at.phase_best:
             why = f"no better validation in the last {self.at.without_progress}"
             self.weights.load(self.at.phase_best)
         self.optimizer_state = self.optimizer.state()
-        if self.forward.boundary:
-            fact = self.facts[-1]
-            uncut = self.forward.boundary.served * fact["below_seconds"] / fact["rows"]
-            fact["saved_seconds"] = round(uncut - fact["seconds"], 2)
+        self.below.account()
         self.at.seconds = self.earlier + time.monotonic() - self.begun
         before = sum(phase.seconds for phase in self.at.ended)
         beside = {name: round(self.at.beside.get(name, 0.0), 3) for name in ("validating", "saving")}
@@ -220,28 +214,31 @@ class Loop:
         self.at = self.at.model_copy(update=fresh)
         self.save()
 
-    def average(self, best: int) -> Best:
-        """The mean of the weights of the best validations, scored on the validation rows."""
-        chosen = self.at.ranked[:best]
-        self.weights.mean(chosen)
+    def scored(self, like: Best, how: str) -> Best:
+        """The scores of weights that were made, after training, from those of `like` and others."""
         self.forward.boundary = None
-        made = self.validated(chosen[0].step, chosen[0].phase)
-        steps = ", ".join(str(step) for step in sorted(one.step for one in chosen))
-        self.kept_as = f"mean of the weights of steps {steps}"
-        self.journal.write({"step": self.at.done, "phase": self.kept_as, "split": "valid", **made.scores}, best=made)
+        made = self.validated(like.step, like.phase)
+        self.journal.write({"step": self.at.done, "phase": how, "split": "valid", **made.scores}, best=made)
         return made
 
     # A step
 
-    def rows_of(self, step: int) -> np.ndarray:
-        """The rows of a step of this phase. Epochs count over the whole run: each phase sees other orders."""
-        earlier = sum(-(-length // self.per_epoch) for length in self.at.lengths[: self.at.phase])
-        epoch, number = divmod(step, self.per_epoch)
-        if self.batches[0] != earlier + epoch:
-            lengths, size = self.job.train.store.lengths, self.settings.batch_size
-            made = batch_rows(self.settings.seed, earlier + epoch, lengths, size, self.batching)
-            self.batches = earlier + epoch, made
-        return self.batches[1][number]
+    def shares_of(self, phase: Phase) -> list[int]:
+        """Rows that the phase takes in each step from the task's own rows and from each replay, 0 where it has none."""
+        own, *others = phase.rows_per_step(self.settings.batch_size)
+        of = {one.pool: rows for one, rows in zip(phase.replay, others, strict=True)}
+        return [own, *(of.get(one.pool, 0) for one in self.job.beside)]
+
+    def drawn(self, step: int) -> tuple[np.ndarray, list[tuple[Source, np.ndarray]]]:
+        """The rows of a step of this phase: the task's own, and those of replays beside them."""
+        before = [self.shares_of(phase) for phase in self.plan.phases[: self.at.phase]]
+        lengths = self.at.lengths[: self.at.phase]
+
+        def rows(number: int) -> np.ndarray:
+            earlier = zip(lengths, (shares[number] for shares in before), strict=True)
+            return self.draws[number].rows(earlier, step, self.shares[number], self.batching)
+
+        return rows(0), [(source, rows(source.number)) for source in self.beside if self.shares[source.number]]
 
     @property
     def batching(self) -> str:
@@ -250,12 +247,14 @@ class Loop:
             return self.settings.batching
         return "grouped" if self.forward.boundary is None or self.forward.boundary.padded else "random"
 
-    def take_step(self, phase: Phase, rows: np.ndarray) -> None:
+    def take_step(self, phase: Phase) -> None:
         """Gradient, clipping, update. What has a loss or gradient that is no number leaves the weights as they are."""
         scale = self.scale.value if self.scale else 1.0
-        loss = self.gradient(rows, self.at.done, self.moving, scale)
+        rows, beside = self.drawn(self.at.step)
+        loss = self.gradient(rows, self.at.done, self.moving, scale, beside)
         if self.unchecked:
-            check_reached(self.moving)
+            idle = [one.head for one, share in zip(self.job.beside, self.shares[1:], strict=True) if not share]
+            check_reached({n: p for n, p in self.moving.items() if not any(n in head for head in idle)})
             self.unchecked = False
         norm = length_of(self.moving) / scale
         length = self.at.lengths[self.at.phase]
@@ -306,10 +305,9 @@ class Loop:
         at.history.append((at.done, train_loss, found.loss))
         at.losses = (0.0, 0)
         at.without_progress += 1
-        lower = self.settings.metric == "log_loss"
-        if found.beats(at.phase_best, lower):
+        if found.beats(at.phase_best, self.lower):
             at.phase_best, at.without_progress = found, 0
-        at.rank(found, max([1, *(edit.best for edit in self.plan.finish)]), lower)
+        at.rank(found, max([1, *(edit.best for edit in self.plan.finish if isinstance(edit, Average))]), self.lower)
         if found in (at.phase_best, *at.ranked):
             with self.counted("saving"):
                 self.weights.keep(found)

@@ -52,9 +52,9 @@ def timed_budget(
 ) -> int:
     """The budget for which a batch of middling length takes least time, or the one kept in `folder` for this machine,
     model and length of batch. Leaves no gradient behind."""
-    rows, tokens = middling(gradient.part.store.lengths, batch_size)
-    kept = Remembered(folder, f"{identity} {gradient.forward.precision} {tokens}")
-    tried = TRIED if gradient.forward.device.type == "cpu" else TRIED_ON_GPU
+    rows, tokens = middling(gradient.own.part.store.lengths, batch_size)
+    kept = Remembered(folder, f"{identity} {gradient.own.forward.precision} {tokens}")
+    tried = TRIED if gradient.own.forward.device.type == "cpu" else TRIED_ON_GPU
     if tokens <= tried[0]:
         return TOKENS_AT_ONCE
     found = kept.read()
@@ -86,7 +86,7 @@ def middling(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
 
 def seconds_of(gradient: Gradient, moving: Mapping[str, nn.Parameter], rows: np.ndarray, token_budget: int) -> float:
     """Seconds that a gradient on `rows` takes; the quickest of three, of which the first finds its kernels."""
-    gradient.forward.token_budget, times = token_budget, []
+    gradient.own.forward.token_budget, times = token_budget, []
     for _ in range(GRADIENTS):
         begun = time.monotonic()
         float(gradient(rows, 0, moving))

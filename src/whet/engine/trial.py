@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from whet.data.store import TokenStore
-from whet.engine.gradient import Part
+from whet.engine.gradient import Gradient, Part
 from whet.models.cut import in_eval_mode
 from whet.plan.anatomy import Anatomy
 from whet.plan.price import Batch
@@ -53,6 +54,11 @@ def made_part(part: Part, batch: Batch) -> Part:
     if not isinstance(part.store, TokenStore):
         raise TypeError("rows can be made from tokens only")
     return Part(made_rows(part.store, batch), np.resize(part.targets, batch.rows), tuple(range(batch.rows)))
+
+
+def with_part(gradient: Gradient, part: Part) -> Gradient:
+    """The gradient on other rows."""
+    return replace(gradient, own=replace(gradient.own, part=part))
 
 
 @contextmanager

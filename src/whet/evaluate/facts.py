@@ -67,12 +67,30 @@ class ClassFacts:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """What the tuned body does worse than the pretrained one: `what` was measured before and after, and the 95 %
+    interval of the loss, which is above 0 where it is one. Less than `least` is not worth a word."""
+
+    what: str
+    before: float
+    after: float
+    low: float
+    high: float
+    least: float
+
+    @property
+    def clear(self) -> bool:
+        return self.low > 0 and abs(self.after - self.before) >= self.least
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that a verdict rests on. `test` is None without test rows; `baselines` is empty if none was scored;
     `missing` are the titles of those that could not be made, with the reason.
 
     `overfitting_since` is the step after which validation loss rose while training loss fell, None if it did not;
-    `kept_before_overfitting`: the weights kept are not from after it. A figure that is not finite counts as missing.
+    `kept_before_overfitting`: the weights kept are not from after it. `keeping_more` names strategies to try where
+    something was `lost`. A figure that is not finite counts as missing.
     """
 
     metric: Metric
@@ -87,6 +105,8 @@ class Facts:
     calibration_error: float | None = None
     interval_warnings: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    lost: tuple[Lost, ...] = ()
+    keeping_more: tuple[str, ...] = ()
 
 
 def known(figure: float | None) -> TypeGuard[float]:

@@ -20,6 +20,7 @@ Kind = Literal[
     "class_never_predicted",
     "accuracy_misleads",
     "overfitted",
+    "forgot",
     "validation_and_test_disagree",
     "interval_too_narrow",
     "class_not_tested",
@@ -51,7 +52,7 @@ class Finding(NamedTuple):
 def findings(facts: Facts, outcome: Outcome, against: Against | None) -> tuple[Finding, ...]:
     """All that can be said beside an outcome and the comparison that settled it, in the order of `KINDS`."""
     found = [*of_comparison(facts, outcome, against), *of_before(facts, against)]
-    found += [*of_scores(facts, outcome), *of_classes(facts), *of_training(facts)]
+    found += [*of_scores(facts, outcome), *of_classes(facts), *of_training(facts), *of_forgetting(facts)]
     return tuple(sorted(found, key=lambda finding: KINDS.index(finding.kind)))
 
 
@@ -179,3 +180,16 @@ def of_training(facts: Facts) -> Iterator[Finding]:
         yield Finding("overfitted_later", f"{text}; the weights kept are not from after it.")
     else:
         yield Finding("overfitted", f"{text}, and the weights kept are from after it.")
+
+
+def of_forgetting(facts: Facts) -> Iterator[Finding]:
+    """What the body clearly lost, all in one sentence, and what might keep more of it."""
+    said = [
+        f"{one.what} went from {one.before:.3f} to {one.after:.3f} (95 %: {one.low:.3f} to {one.high:.3f} lost)"
+        for one in facts.lost
+        if one.clear
+    ]
+    if said:
+        other = f", or the strategy {' or '.join(facts.keeping_more)}" if facts.keeping_more else ""
+        cure = f"Where that matters: fewer epochs, a lower rate{other}."
+        yield Finding("forgot", f"The body forgot: {'; '.join(said)}. {cure}")

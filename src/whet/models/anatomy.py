@@ -14,15 +14,22 @@ from torch import Tensor, nn
 
 from whet.errors import ModelError
 from whet.models.cut import in_eval_mode
+from whet.models.quantize import numbers_in, quantized
 from whet.plan.anatomy import HEAD, Anatomy, Group, Parameter
 
 Inputs = dict[str, Tensor]
 
 
 def anatomy_of(
-    model: nn.Module, name: str, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor], new: Iterable[str]
+    model: nn.Module,
+    name: str,
+    inputs: Inputs,
+    forward: Callable[[nn.Module, Inputs], Tensor],
+    new: Iterable[str],
+    added: Iterable[str] = (),
 ) -> Anatomy:
-    """The anatomy of `model`: `inputs` is a tiny batch for `forward`, `new` names the head's parameters.
+    """The anatomy of `model`: `inputs` is a tiny batch for `forward`, `new` names the head's parameters, `added` those
+    that edits have put into the body.
 
     Raises `ModelError` when the traced pass reaches no parameter.
     """
@@ -35,7 +42,7 @@ def anatomy_of(
     groups: list[list[Parameter]] = [[] for _ in range(len(blocks) + 2)]
     idle: list[Parameter] = []
     for own, parameter in model.named_parameters():
-        value = Parameter(name=own, size=parameter.numel(), kind=_kind(model, own))
+        value = Parameter(name=own, size=numbers_in(parameter), kind=_kind(model, own))
         (groups[depth[own]] if own in used else idle).append(value)
     if not any(groups):
         raise ModelError(f"{name}: a forward pass reaches none of its parameters")
@@ -50,14 +57,21 @@ def anatomy_of(
         if p or k == "head"
     )
     config = getattr(model, "config", None) or getattr(getattr(model, "body", None), "config", None)
-    return Anatomy(model=name, groups=found, hidden_size=getattr(config, "hidden_size", None), idle=tuple(idle))
+    return Anatomy(
+        model=name,
+        groups=found,
+        hidden_size=getattr(config, "hidden_size", None),
+        idle=tuple(idle),
+        added=tuple(own for own in added if own in used),
+    )
 
 
 def _trace(
     model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Inputs], Tensor]
 ) -> tuple[list[str], set[str]]:
-    """Names of modules in the order of their first call, and the parameters that a gradient reaches: in eval mode,
-    where nothing is dropped and no statistics move; the mode is put back."""
+    """Names of modules in the order of their first call, and the parameters that a gradient reaches (of those that take
+    none, because they are rounded, the ones whose module is called): in eval mode, where nothing is dropped and no
+    statistics move; the mode is put back."""
     order: dict[str, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
@@ -69,7 +83,11 @@ def _trace(
     finally:
         for handle in handles:
             handle.remove()
-    used = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    used = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None or (quantized(parameter) and name.rpartition(".")[0] in order)
+    }
     model.zero_grad(set_to_none=True)
     return list(order), used
 

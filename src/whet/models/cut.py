@@ -41,7 +41,7 @@ def states_at(model: nn.Module, entries: Sequence[str], inputs: Inputs) -> list[
     def take(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if name not in found:  # a copy: what comes after may work in place
-                found[name] = Arrived(_state(args, kwargs).clone(), perf_counter() - begun)
+                found[name] = Arrived(first_tensor(args, kwargs).clone(), perf_counter() - begun)
             if len(found) == len(set(entries)):
                 raise _Reached
 
@@ -194,7 +194,7 @@ def _watched(model: nn.Module, modules: list[str], entry: str, inputs: Inputs) -
 
 def _hand_on(more: int | None) -> Any:
     def forward(*args: Any, **kwargs: Any) -> Any:
-        state = _state(args, kwargs)
+        state = first_tensor(args, kwargs)
         return state if more is None else (state, *([None] * more))
 
     return forward
@@ -206,7 +206,7 @@ def _laid_out(state: Tensor, layout: tuple[int, ...]) -> Tensor:
     return state.permute(layout).contiguous().permute(back)
 
 
-def _state(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
 
 

@@ -19,11 +19,11 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from whet.errors import ModelError, SettingsError
+from whet.errors import ModelError, SettingsError, StrategyError
 from whet.models.dropout import key_dropouts
 from whet.models.heads import outputs_of
 from whet.models.load import Built, Origin, build, change_dropout, length_limit, load_tokenizer, ready_to_pad, save
-from whet.plan.edits import Edit, NewHead
+from whet.plan.edits import Adapter, Edit, NewHead, QuantizeBody
 
 WEIGHTS = "weights.safetensors"
 
@@ -72,9 +72,10 @@ def _(source: GivenModule) -> Any:
 
 
 @length_limit.register
-def _(source: GivenModule, tokenizer: Any) -> int:
+def _(source: GivenModule, tokenizer: Any, virtual: int = 0) -> int:
     config = getattr(source.module, "config", None)
-    return int(min(getattr(config, "max_position_embeddings", 100_000), tokenizer.model_max_length, 100_000))
+    positions = getattr(config, "max_position_embeddings", 100_000) - virtual
+    return int(min(positions, tokenizer.model_max_length, 100_000))
 
 
 @build.register
@@ -82,6 +83,7 @@ def _(source: GivenModule, edits: tuple[Edit, ...], outputs: int, seed: int) -> 
     head = next((edit for edit in edits if isinstance(edit, NewHead)), NewHead(kind="native"))
     if head.kind != "native" or head.depth is not None:
         raise ModelError(f"{source.reference} keeps its own head: leave out head, pooling and depth")
+    refuse_adapters(edits, source.reference)
     model = source.copy()
     inputs = dict(load_tokenizer(source)(["two texts", "of unlike lengths"], padding=True, return_tensors="pt"))
     made = called(model, {name: inputs[name] for name in ("input_ids", "attention_mask")}, source.reference)
@@ -93,6 +95,15 @@ def _(source: GivenModule, edits: tuple[Edit, ...], outputs: int, seed: int) -> 
     key = key_dropouts(model)
     loaded = sum(1 for _ in model.parameters()) - len(new)
     return Built(model.eval(), head, Origin(loaded, new, ()), key)
+
+
+def refuse_adapters(edits: tuple[Edit, ...], reference: str) -> None:
+    """Raises `StrategyError` for what is put in, saved and loaded through a model's name."""
+    if any(isinstance(edit, Adapter | QuantizeBody) for edit in edits):
+        raise StrategyError(
+            f"{reference} was handed over in Python: it is saved as its state dict, which an adapter is no part of. "
+            "Adapters and quantize_body need a model by name"
+        )
 
 
 def called(model: nn.Module, inputs: dict[str, Tensor], reference: str) -> Tensor:

@@ -30,6 +30,7 @@ class Head(nn.Module):
 
     def __init__(self, width: int, outputs: int, edit: NewHead) -> None:
         super().__init__()
+        self.edit = edit
         layers: list[nn.Module] = []
         for size in edit.hidden:
             layers += [nn.Dropout(edit.dropout), nn.Linear(width, size), nn.GELU()]
@@ -50,9 +51,17 @@ class Pooled(nn.Module):
         self.head = head
         self.pooling = pooling
 
+    def with_head(self, head: Head) -> Pooled:
+        """The same body and pooling with another head."""
+        return Pooled(self.body, head, self.pooling)
+
+    def states(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The body's last states of the tokens, B x T x H."""
+        made: Tensor = self.body(**inputs).last_hidden_state
+        return made
+
     def forward(self, **inputs: Tensor) -> Tensor:
-        states = self.body(**inputs).last_hidden_state
-        return self.head(pool(states, inputs["attention_mask"], self.pooling))
+        return self.head(pool(self.states(inputs), inputs["attention_mask"], self.pooling))
 
 
 def outputs_of(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -18,11 +15,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from whet.errors import ModelError
+from whet.errors import ModelError, StrategyError
+from whet.models.adapter_files import Base, base_of, load_adapter, save_adapter
+from whet.models.adapters import Adapted, copies, first_line, put_in, transformer_of
 from whet.models.dropout import Key, key_dropouts
 from whet.models.heads import Head, Pooled, start
+from whet.models.quantize import quantize_body
+from whet.models.quiet import quiet_libraries
 from whet.models.reference import ModelFolder
-from whet.plan.edits import Edit, NewHead, SetDropout
+from whet.plan.edits import Adapter, Edit, NewHead, QuantizeBody, SetDropout
+
+STEP = 8
+"""Texts are padded to a multiple of this, and beside virtual tokens padding takes positions of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +40,17 @@ class Origin:
 
 @dataclass
 class Built:
-    """A model with its edits applied, in eval mode. `key` steers its keyed dropout."""
+    """A model with its edits applied, in eval mode. `key` steers its keyed dropout; `kept` names the parameters of a
+    head that came with the model. `adapted` is what stands beside a model with an adapter, `quantized` says how its
+    body was rounded; both None where there is no such thing."""
 
     model: nn.Module
     head: NewHead
     origin: Origin
     key: Key
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep loading bars and notices of libraries from the person's screen: whet says what matters itself."""
-    level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            transformers.logging.set_verbosity(level)
-            if bar:
-                transformers.logging.enable_progress_bar()
+    kept: tuple[str, ...] = ()
+    adapted: Adapted | None = None
+    quantized: QuantizeBody | None = None
 
 
 @singledispatch
@@ -68,7 +61,7 @@ def load_tokenizer(source: Any) -> Any:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the model {source.reference} has no tokenizer that can be read: {_first_line(error)}"
+            f"the model {source.reference} has no tokenizer that can be read: {first_line(error)}"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # Where its files are missing, transformers makes an empty one without a word.
@@ -88,13 +81,20 @@ def ready_to_pad(tokenizer: Any, reference: str) -> Any:
 
 
 @singledispatch
-def length_limit(source: Any, tokenizer: Any) -> int:
-    """The most tokens that the model takes: the smaller of its positions and its tokenizer's limit, at most 100,000."""
+def length_limit(source: Any, tokenizer: Any, virtual: int = 0) -> int:
+    """The most tokens of a text that the model takes: the smaller of its positions, less those of `virtual` tokens, and
+    its tokenizer's limit, at most 100,000. Raises `StrategyError` where virtual tokens leave no room."""
     config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
     positions = config.get("max_position_embeddings") or config.get("n_positions") or 100_000
     if "roberta" in config.get("model_type", "") or config.get("model_type") in ("camembert", "longformer", "xlm"):
         positions -= (config.get("pad_token_id") or 0) + 1
-    return int(min(positions, tokenizer.model_max_length, 100_000))
+    room = (positions - virtual) // STEP * STEP if virtual else positions
+    if room <= 0:
+        raise StrategyError(
+            f"{virtual} virtual tokens leave no room for a text in the {positions} positions of {source.reference}; "
+            "take fewer"
+        )
+    return int(min(room, tokenizer.model_max_length, 100_000))
 
 
 @singledispatch
@@ -105,14 +105,14 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Buil
     """
     head = next((edit for edit in edits if isinstance(edit, NewHead)), NewHead())
     if head.kind == "native":
-        model, origin = _load(source, transformers.AutoModelForSequenceClassification, num_labels=outputs)
+        model, origin = load_as(source, transformers.AutoModelForSequenceClassification, num_labels=outputs)
         for name in origin.new:
             owner = model.get_submodule(name.rpartition(".")[0])
             start(owner, seed)
         # Decoders classify by the last token that is no padding: they have to know what pads here.
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     else:
-        body, origin = _load(source, transformers.AutoModel)
+        body, origin = load_as(source, transformers.AutoModel)
         if head.depth is not None:
             keep_blocks(body, head.depth, source.reference)
         width = getattr(body.config, "hidden_size", None)
@@ -124,9 +124,24 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Buil
         model = Pooled(body, layer, head.pooling or "mean")
         fresh = tuple(f"head.{name}" for name, _ in layer.named_parameters())
         origin = Origin(origin.loaded, fresh, origin.left_over)
+    quantized = next((edit for edit in edits if isinstance(edit, QuantizeBody)), None)
+    if quantized:
+        quantize_body(transformer_of(model), quantized.to, source.reference)
     change_dropout(model, edits)
+    adapted, edit = None, next((edit for edit in edits if isinstance(edit, Adapter)), None)
+    if edit:
+        if head.depth is not None:
+            raise StrategyError("an adapter is saved beside the whole model, so there is none for one kept to a depth")
+        model, adapted = put_in(model, edit, origin.new or outside_body(model), seed, source.reference)
+        origin = replace(origin, new=(*(adapted.head if origin.new else ()), *adapted.added))
     key = key_dropouts(model)
-    return Built(model.eval(), head, origin, key)
+    return Built(model.eval(), head, origin, key, adapted=adapted, quantized=quantized)
+
+
+def outside_body(model: Any) -> tuple[str, ...]:
+    """The parameters of a classifier of transformers that are not its body's."""
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    return tuple(name for name, _ in model.named_parameters() if not name.startswith(prefix))
 
 
 def change_dropout(model: nn.Module, edits: tuple[Edit, ...]) -> None:
@@ -138,7 +153,11 @@ def change_dropout(model: nn.Module, edits: tuple[Edit, ...]) -> None:
                     module.p = edit.share
 
 
-def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
+def load_as(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
+    """The folder's model as the class that one of transformers' Auto classes names for its config, in fp32.
+
+    Raises `ModelError` when there is no such class, or the weights do not make a whole body.
+    """
     try:
         with quiet_libraries():
             config = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)
@@ -165,7 +184,7 @@ def _load(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin]:
     except KeyError as error:
         raise ModelError(f"{source.reference}: transformers knows no class of this kind for {error}") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load the model {source.reference}: {_first_line(error)}") from error
+        raise ModelError(f"cannot load the model {source.reference}: {first_line(error)}") from error
     missing = {*info["missing_keys"], *(mismatch[0] for mismatch in info.get("mismatched_keys", ()))}
     prefix = f"{model.base_model_prefix}."
     has_prefix = hasattr(model, model.base_model_prefix) and model.base_model is not model
@@ -209,9 +228,27 @@ def _pooling(source: ModelFolder, body: Any) -> str:
 @singledispatch
 def save(source: Any, built: Built, tokenizer: Any, labels: tuple[str, ...], folder: Path, note: str) -> None:
     """Write the model so that plain transformers loads it: body and tokenizer, and for a pooled head
-    `head.safetensors` and `head.json`; `note` becomes the folder's README."""
+    `head.safetensors` and `head.json`; `note` becomes the folder's README. Of a model with an adapter the adapter is
+    written in the place of the body, as plain peft loads it, and head.json names the model that it belongs to."""
+    facts = {"format": 1, "labels": list(labels), **built.head.model_dump(mode="json")}
+    if built.adapted is None:
+        save_whole(source, built, labels, folder)
+    else:
+        save_adapter(built.adapted, source, folder)
+        facts["base"] = Base.of(source, built.quantized).model_dump(mode="json")
+    with quiet_libraries():
+        tokenizer.save_pretrained(folder)
+    (folder / "head.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if isinstance(built.model, Pooled):
+        tensors = {name: value.contiguous() for name, value in built.model.head.state_dict().items()}
+        save_file(tensors, folder / "head.safetensors")
+    (folder / "README.md").write_text(note, encoding="utf-8")
+
+
+def save_whole(source: ModelFolder, built: Built, labels: tuple[str, ...], folder: Path) -> None:
+    """The body, or with a head of its own class the whole model, as plain transformers saves it."""
     own = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)
-    part = built.model.body if isinstance(built.model, Pooled) else built.model
+    part = transformer_of(built.model)
     assert isinstance(part, transformers.PreTrainedModel)
     for name in attention_dropouts(own):
         setattr(part.config, name, getattr(own, name))
@@ -221,32 +258,27 @@ def save(source: Any, built: Built, tokenizer: Any, labels: tuple[str, ...], fol
         part.config.problem_type = "single_label_classification"
     with quiet_libraries():
         part.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
     for name in attention_dropouts(own):
         setattr(part.config, name, 0.0)
-    facts = {"format": 1, "labels": list(labels), **built.head.model_dump(mode="json")}
-    (folder / "head.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if isinstance(built.model, Pooled):
-        tensors = {name: value.contiguous() for name, value in built.model.head.state_dict().items()}
-        save_file(tensors, folder / "head.safetensors")
-    (folder / "README.md").write_text(note, encoding="utf-8")
 
 
 def load_result(folder: Path) -> tuple[nn.Module, Any, tuple[str, ...]]:
-    """The model that `save` wrote, in eval mode, with its tokenizer and labels."""
-    source = ModelFolder(str(folder), folder, "", None)
+    """The model that `save` wrote, in eval mode, with its tokenizer and labels.
+
+    Raises `ModelError` where a weight is missing, and where the model that an adapter belongs to is gone or another.
+    """
     facts = json.loads((folder / "head.json").read_text(encoding="utf-8"))
     labels = tuple(facts.pop("labels"))
     facts.pop("format")
-    edit = NewHead.model_validate(facts)
-    built = build(source, (edit,), len(labels), seed=0)
+    here, base = ModelFolder(str(folder), folder, "", None), base_of(facts, folder)
+    edits: tuple[Edit, ...] = (NewHead.model_validate(facts),)
+    if base and base.quantized:
+        edits = (*edits, base.quantized)
+    built = build(base.find(folder) if base else here, edits, len(labels), seed=0)
     if isinstance(built.model, Pooled):
         built.model.head.load_state_dict(load_file(folder / "head.safetensors"))
-    elif built.origin.new:
-        raise ModelError(f"{folder} lacks the weights of its head: {', '.join(built.origin.new)}")
-    return built.model.eval(), load_tokenizer(source), labels
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    model = load_adapter(built.model, folder) if base else built.model
+    lacking = [] if isinstance(model, Pooled) else [name for name in built.origin.new if name not in copies(model)]
+    if lacking:
+        raise ModelError(f"{folder} lacks the weights of its head: {', '.join(lacking)}")
+    return model.eval(), load_tokenizer(here), labels

@@ -84,6 +84,11 @@ def _folder(reference: str) -> Path:
             return path
         if (path / "model" / "config.json").exists():
             return path / "model"
+        if any((path / own / "adapter_config.json").exists() for own in ("", "model")):
+            raise PathError(
+                f"the folder {reference} holds an adapter, which is no model by itself: give the model that it belongs "
+                "to, or one that was made with lora(merge=True)"
+            )
         raise PathError(f"the folder {reference} holds no model: it has no config.json")
     module = reference.replace("-", "_")
     spec = importlib.util.find_spec(module) if module.isidentifier() else None

@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from whet.errors import ModelError
+from whet.models.heads import Pooled
 
 
 def last_layer(model: nn.Module, outputs: int) -> nn.Linear:
     """The linear layer that makes the outputs. Raises `ModelError` where the model ends in something else."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
+    part = model.head if isinstance(model, Pooled) else model  # a pooled model may hold further heads
+    layers = [m for m in part.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
     if not layers:
         raise ModelError("--calibrate needs a model that ends in a linear layer; this one does not")
     return layers[-1]

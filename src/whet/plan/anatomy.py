@@ -37,12 +37,14 @@ class Anatomy(Value):
     """Groups from the input to the output; the last is always `head`, empty before one is added.
 
     `idle` holds parameters that the forward pass never reaches: they belong to no group and cannot be trained.
+    `added` names those parameters of the groups that a plan's edits have put into the body.
     """
 
     model: str
     groups: tuple[Group, ...]
     hidden_size: int | None = None
     idle: tuple[Parameter, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> tuple[Group, ...]:

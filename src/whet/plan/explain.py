@@ -12,7 +12,8 @@ from whet.plan.values import Length, Plan
 
 
 class PhaseFacts(Value):
-    """One phase as it will run. `steps` is None while a length in minutes is not yet measured."""
+    """One phase as it will run. `steps` is None while a length in minutes is not yet measured; `beside` says in words
+    what stands beside the task's own rows and loss."""
 
     name: str
     moves: int
@@ -22,6 +23,7 @@ class PhaseFacts(Value):
     steps: int | None
     frozen_below: str | None
     captured_mb: float | None = None
+    beside: tuple[str, ...] = ()
 
 
 class GroupFacts(Value):
@@ -54,9 +56,9 @@ def explain(plan: Plan, anatomy: Anatomy, rows: int, batch_size: int) -> tuple[P
     `frozen_below` names the lowest group that moves when everything below it stands still, so that what
     lies below is computed once.
     """
-    per_epoch = math.ceil(rows / batch_size)
     facts = []
     for phase in plan.phases:
+        per_epoch = math.ceil(rows / phase.rows_per_step(batch_size)[0])
         moving = phase.train.on(anatomy)
         groups = {g.name: sum(p.size for p in g.parameters if p.name in moving) for g in anatomy.groups}
         groups = {name: size for name, size in groups.items() if size}
@@ -71,6 +73,7 @@ def explain(plan: Plan, anatomy: Anatomy, rows: int, batch_size: int) -> tuple[P
                 length=str(length),
                 steps=None if length.unit == "min" else length.steps(per_epoch),
                 frozen_below=None if lowest == anatomy.groups[0].name else lowest,
+                beside=(*map(str, phase.pulls), *map(str, phase.replay)),
             )
         )
     return tuple(facts)

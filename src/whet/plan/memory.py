@@ -11,7 +11,7 @@ from whet.plan.price import MEBI, Batch, Footprint, Line, Machine, Memory, Work
 HALF = 2
 ONE_WIDTH, MANY_WIDTHS, PER_TENFOLD = 0.35, 0.4, 0.5
 """What the allocator of a processor's memory leaves unused, as a share of the activations: where all rows have one
-width; where they have many, after 10 steps; and more for every tenfold of steps (docs/decisions/0018-price.md)."""
+width; where they have many, after 10 steps; and more for every tenfold of steps (docs/decisions/0021-price.md)."""
 TRAINED_SHAPE, PASSED_SHAPE, MOST_KERNELS = 5.5 * MEBI, 2.8 * MEBI, 500 * MEBI
 """Code that a processor's library makes for products in two bytes, for every new shape of a batch, until its cache is
 full. It hardly hangs on the size of the model."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from whet.plan.anatomy import Anatomy
 from whet.plan.course import FP32, Stretch, bytes_at, course, numbers_of
+from whet.plan.edits import Average
 from whet.plan.memory import IN_MEMORY, memory_of
 from whet.plan.price import MEBI, Disk, Footprint, Machine, PhasePrice, Price, Rates, Work
 from whet.plan.seconds import Clock
@@ -51,7 +52,7 @@ def disk(stretches: Sequence[Stretch], plan: Plan, anatomy: Anatomy, work: Work,
     """The two latest checkpoints, with what moved and the optimizer's state, the weights of the best validations, and
     states: those for other runs, and those that exceed the memory."""
     whole = FP32 * sum(parameter.size for parameter in (*anatomy.parameters, *anatomy.idle))
-    bests = 1 + max((edit.best for edit in plan.finish), default=1)
+    bests = 1 + max([1, *(edit.best for edit in plan.finish if isinstance(edit, Average))])
     checkpoints = 0.0
     for stretch in stretches:
         moved = FP32 * numbers_of(stretch.before | stretch.moving, anatomy, work)

@@ -127,6 +127,16 @@ class Kinds(Select):
         return show("kinds", self.chosen, {})
 
 
+class Adapters(Select):
+    """The parameters that the plan's edits have added to the body."""
+
+    def names(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(anatomy.added)
+
+    def __str__(self) -> str:
+        return "adapters()"
+
+
 class Joined(Select):
     left: AnySelect
     right: AnySelect
@@ -177,6 +187,10 @@ def kinds(*names: str) -> Select:
     return Kinds(chosen=names)  # type: ignore[arg-type]
 
 
+def adapters() -> Select:
+    return Adapters()
+
+
 MAKERS: dict[str, Callable[..., Select]] = {
     "everything": everything,
     "head": head,
@@ -184,6 +198,7 @@ MAKERS: dict[str, Callable[..., Select]] = {
     "groups": groups,
     "match": match,
     "kinds": kinds,
+    "adapters": adapters,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from whet.errors import StrategyError
 from whet.plan.anatomy import Anatomy
-from whet.plan.edits import Average, NewHead
+from whet.plan.edits import Average, Finish, LowRank, Merge, NewHead
 from whet.plan.schedules import Linear, Warmup
 from whet.plan.select import Select, everything, groups, head, kinds, match
 from whet.plan.select import top as top_blocks
@@ -19,7 +19,8 @@ from whet.plan.values import AdamW, Defaults, Length, Patience, Phase, Plan
 
 FINE_TUNE_RATE = 1.5e-4
 NEW_HEAD = {"head": 10.0}
-"""A new head starts from noise beside pretrained weights: it learns at ten times their rate."""
+"""A new head starts from noise beside pretrained weights: it learns at ten times their rate. One that is kept does
+not."""
 PROBE_RATE = 1e-3
 HEAD_RATE = 3e-3
 """Of a head alone in one epoch, where there is no time for the lower rate of a probe."""
@@ -44,6 +45,8 @@ def tuning_phase(
     defaults: Defaults, name: str, train: Select, epochs: float = 1, factors: dict[str, float] | None = None
 ) -> Phase:
     """A phase that moves pretrained weights: small rate, AdamW, linear decay after 6 % warm-up."""
+    if factors == NEW_HEAD and any(isinstance(edit, NewHead) and edit.kind == "kept" for edit in defaults.edits):
+        factors = None
     return defaults.phase(
         name,
         train,
@@ -216,7 +219,7 @@ def average(anatomy: Anatomy, defaults: Defaults, base: Strategy = FULL, best: i
     if best < 2:
         raise StrategyError(f"average(best={best}): must be 2 or more")
     plan = base(anatomy, defaults)
-    return plan.model_copy(update={"finish": (*plan.finish, Average(best=best))})
+    return plan.model_copy(update={"finish": merge_last(*plan.finish, Average(best=best))})
 
 
 @strategy
@@ -239,7 +242,21 @@ def phases(anatomy: Anatomy, defaults: Defaults, *own: Any) -> Plan:
 
 
 def joined(first: Plan, second: Plan) -> Plan:
-    """The phases of one plan after those of another. Raises `StrategyError` where they change the model differently."""
-    if first.edits != second.edits:
-        raise StrategyError("two strategies joined by then must change the model alike: give one head to both")
-    return Plan(edits=first.edits, phases=(*first.phases, *second.phases), finish=(*first.finish, *second.finish))
+    """The phases of one plan after those of another. Raises `StrategyError` where they change the model differently.
+
+    Low-rank adapters that one of them adds are there in both: before they move they change nothing.
+    """
+    edits = max(first.edits, second.edits, key=len)
+    without = tuple(edit for edit in edits if not isinstance(edit, LowRank))
+    if any(plan.edits not in (edits, without) for plan in (first, second)):
+        raise StrategyError(
+            "two strategies joined by then must change the model alike: give one head to both, and the same adapters"
+        )
+    finish = merge_last(*first.finish, *second.finish)
+    return Plan(edits=edits, phases=(*first.phases, *second.phases), finish=finish)
+
+
+def merge_last(*finish: Finish) -> tuple[Finish, ...]:
+    """Adapters are merged once, when nothing else is left to do with the weights."""
+    merges = [edit for edit in finish if isinstance(edit, Merge)]
+    return (*[edit for edit in finish if not isinstance(edit, Merge)], *merges[:1])

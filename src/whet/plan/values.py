@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from whet.errors import LengthError
+from whet.errors import LengthError, StrategyError
 from whet.plan.base import Value
-from whet.plan.edits import Edit, Finish
+from whet.plan.edits import Average, Edit, Finish, Interpolate
+from whet.plan.pulls import Pull
+from whet.plan.replay import Replay
 from whet.plan.schedules import SCHEDULES, AnyWarmup, Linear, OneSchedule
 from whet.plan.select import AnySelect
 from whet.plan.text import text_to
@@ -122,14 +124,27 @@ AnyPatience = Annotated[
 
 
 class Phase(Value):
-    """A stretch of training in which one selection of parameters moves."""
+    """A stretch of training in which one selection of parameters moves. `pulls` draw it towards the pretrained model;
+    rows of `replay` stand in its batches beside the task's own."""
 
     name: str
     train: AnySelect
     length: AnyLength
     rate: Rate
     optimizer: AnyOptimizer = AdamW()
+    pulls: tuple[Pull, ...] = ()
+    replay: tuple[Replay, ...] = ()
     stop: Patience | None = None
+
+    def rows_per_step(self, batch_size: int) -> tuple[int, ...]:
+        """Of a batch, the rows of the task itself, then those of each replay, at least one each.
+
+        Raises `StrategyError` where the batch has no room for that.
+        """
+        others = [max(1, round(one.share * batch_size)) for one in self.replay]
+        if sum(others) >= batch_size:
+            raise StrategyError(f"a batch of {batch_size} has no room for replay beside the task; raise --batch-size")
+        return (batch_size - sum(others), *others)
 
 
 class Plan(Value):
@@ -138,6 +153,11 @@ class Plan(Value):
     edits: tuple[Edit, ...] = ()
     phases: tuple[Phase, ...] = Field(min_length=1)
     finish: tuple[Finish, ...] = ()
+
+    @property
+    def blends(self) -> list[Average | Interpolate]:
+        """What of `finish` makes new weights of those there were; merging, which changes the model, comes after it."""
+        return [edit for edit in self.finish if isinstance(edit, Average | Interpolate)]
 
 
 class Defaults(Value):

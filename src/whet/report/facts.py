@@ -10,7 +10,7 @@ from typing import Any
 
 from whet.report.run_files import RunFiles
 
-FILES = ("model", "strategy", "plan", "valid", "test", "cache", "out")
+FILES = ("model", "strategy", "plan", "valid", "test", "remember", "cache", "out")
 """Options that may hold a path of the machine that the run was made on. A report is made to be sent: it names only the
 end of such a path."""
 
@@ -154,6 +154,16 @@ def with_whet(run: RunFiles) -> str:
         "print(run.predict(texts))\n"
         "print(run.probabilities(texts).round(2))"
     )
+
+
+def libraries(run: RunFiles) -> str:
+    """What the lines without whet need."""
+    words = [
+        "torch",
+        "transformers",
+        *(name for name in ("peft", "torchao", "bitsandbytes") if f"from {name}" in run.note),
+    ]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def without_whet(run: RunFiles) -> str:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from whet.errors import PathError
-from whet.report import cases, classes, facts, scores, training
+from whet.report import cases, classes, facts, forgetting, scores, training
 from whet.report.run_files import RunFiles, read_run
 from whet.report.terminal import count
 
@@ -60,6 +60,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "plan_picture": training.plan_picture(run),
         "plan_edits": training.before_and_after(run),
         **(test_values(run) if part == "test" else {}),
+        **forgetting.values(run),
         "data": facts.data(run),
         "settings": facts.settings(run),
         "machine": facts.machine(run),
@@ -71,6 +72,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "command": facts.command(run),
         "with_whet": facts.with_whet(run),
         "without_whet": facts.without_whet(run),
+        "libraries": facts.libraries(run),
     }
 
 

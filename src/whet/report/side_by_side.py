@@ -14,7 +14,7 @@ from markupsafe import Markup
 from whet.errors import RunError, UsageError
 from whet.evaluate.intervals import wilson
 from whet.evaluate.paired import Comparison, compare
-from whet.report import facts, plots, scores
+from whet.report import facts, forgetting, plots, scores
 from whet.report.html import page, save
 from whet.report.run_files import RunFiles, read_run
 
@@ -173,6 +173,7 @@ def overview(run: RunFiles, sign: str, name: str, on_shared: scores.Cell) -> dic
         "seconds": run.metrics["seconds"]["total"],
         "memory": run.metrics["peak_memory_mb"],
         "moved": run.metrics["moved"],
+        "forgot": next(iter(forgetting.changes(run.metrics.get("forgetting"))), None),
         "cells": scores.cells(run.metrics["test"], run.metrics["intervals"]["test"]),
         "on_shared": on_shared,
     }

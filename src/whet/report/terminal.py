@@ -15,6 +15,7 @@ from rich.table import Table
 
 from whet.plan.explain import Explained, PhaseFacts
 from whet.plan.price import Price
+from whet.report import forgetting
 from whet.report.price import by_part, in_all, of_phase, too_much
 
 PLAIN_SECONDS = 10.0
@@ -115,7 +116,8 @@ def describe(phase: PhaseFacts) -> str:
     rate = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
     steps = "" if phase.steps is None else f" = {phase.steps} steps"
     below = f", all below {phase.frozen_below} computed once" if phase.frozen_below else ""
-    return f"{phase.name}: moves {count(phase.moves)} parameters, rate {rate}, {phase.length}{steps}{below}"
+    more = "".join(f", {one}" for one in phase.beside)
+    return f"{phase.name}: moves {count(phase.moves)} parameters, rate {rate}, {phase.length}{steps}{below}{more}"
 
 
 def count(number: int) -> str:
@@ -148,7 +150,8 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
     ]
     more: list[str] = []
     findings = [wrapped(finding["text"], "note     ") for finding in verdict["findings"]]
-    for piece in (*findings[:3], weak_labels(metrics), captured(asked["captures"])):
+    forgot = labelled("forgot", forgetting.lines(metrics.get("forgetting")))
+    for piece in (forgot, *findings[:3], weak_labels(metrics), captured(asked["captures"])):
         if len(top) + len(end) + len(more) + len(piece) <= MOST_LINES:
             more += piece
     return "\n".join([*top, *more, *end])
@@ -160,6 +163,11 @@ def left_out(dropped: dict[str, int]) -> list[str]:
     if len(lines) <= 3:
         return lines
     return [*lines[:2], f"left out {sum(list(dropped.values())[2:])} rows more for {len(lines) - 2} other reasons"]
+
+
+def labelled(label: str, lines: list[str]) -> list[str]:
+    """Each at most 80 columns wide, the label before the first."""
+    return [part for n, line in enumerate(lines) for part in wrapped(line, f"{'' if n else label:9}")]
 
 
 def wrapped(text: str, label: str = "") -> list[str]:

@@ -8,6 +8,18 @@ from typing import Any
 
 from markupsafe import Markup
 
+from whet.plan.edits import (
+    Average,
+    Edit,
+    Finish,
+    Interpolate,
+    LowRank,
+    NewHead,
+    Prefix,
+    Prompt,
+    QuantizeBody,
+    SetDropout,
+)
 from whet.plan.values import Plan
 from whet.report import training_plots as plots
 from whet.report.facts import captured
@@ -113,15 +125,53 @@ def plan_picture(run: RunFiles) -> Markup:
 
 
 def before_and_after(run: RunFiles) -> list[str]:
-    """What the plan changes in the model before training, and what it does with the result, in words."""
+    """What the plan changes in the model before training, what stands beside the task's own rows and loss, and what is
+    done with the result, in words."""
     plan = Plan.model_validate(run.metrics["plan"])
-    said = []
-    for edit in plan.edits:
-        if edit.edit == "new head":
+    said = [f"{changed(edit)}." for edit in plan.edits]
+    beside: dict[str, list[str]] = {}
+    for phase in plan.phases:
+        for one in (*phase.pulls, *phase.replay):
+            beside.setdefault(str(one), []).append(phase.name)
+    for text, names in beside.items():
+        where = "every phase" if len(names) == len(plan.phases) else ", ".join(names)
+        said.append(f"In {where}: {text}.")
+    return [*said, *(f"After: {done(one, run.metrics.get('merge'))}." for one in plan.finish)]
+
+
+def changed(edit: Edit) -> str:
+    """What an edit changes before training."""
+    match edit:
+        case NewHead():
             layers = f"hidden layers {', '.join(map(str, edit.hidden))}" if edit.hidden else "one linear layer"
             own = "the model's own class brings it" if edit.kind == "native" else layers
-            said.append(f"Before: a new head ({own}, dropout {edit.dropout:g}).")
-        else:
-            said.append(f"Before: dropout of the body set to {edit.share:g}.")
-    said += [f"After: the mean of the weights of the {one.best} best validations." for one in plan.finish]
-    return said
+            new = f"Before: a new head ({own}, dropout {edit.dropout:g})"
+            return "The head that came with the model is kept" if edit.kind == "kept" else new
+        case SetDropout():
+            return f"Before: dropout of the body set to {edit.share:g}"
+        case QuantizeBody():
+            return f"Before: the frozen weights of the body's linear layers rounded to {edit.to}"
+        case LowRank():
+            kind = "DoRA adapters" if edit.dora else "low-rank adapters"
+            where = f"the layers {', '.join(edit.targets)}" if edit.targets else "linear layers"
+            return f"Before: {kind} of rank {edit.rank} (alpha {edit.alpha:g}, dropout {edit.dropout:g}) beside {where}"
+        case Prefix():
+            return f"Before: {edit.tokens} virtual tokens put before every text, as keys and values in each block"
+        case Prompt():
+            return f"Before: {edit.tokens} virtual tokens put before every text, as embeddings"
+
+
+def done(edit: Finish, merged: dict[str, Any] | None) -> str:
+    """What is done with the weights after training; `merged` is what merging adapters changed."""
+    if isinstance(edit, Average):
+        return f"the mean of the weights of the {edit.best} best validations"
+    if isinstance(edit, Interpolate):
+        share = "the share that was best on validation" if edit.share is None else f"{edit.share:g}"
+        return f"weights between the pretrained ones and the tuned ones, {share} of the way"
+    if merged is None:
+        return "the adapters merged into the weights"
+    share = f"{100 * merged['largest_difference'] / merged['largest_output']:.2g} %"
+    return (
+        f"the adapters merged into the weights: the outputs for {merged['rows']} validation rows changed by at most "
+        f"{merged['largest_difference']:.2g} in fp32, {share} of the largest"
+    )

@@ -23,6 +23,7 @@ from whet.engine.loop import Loop
 from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, majority, tfidf
 from whet.evaluate.budget import Budget, Problem, stratified_order
 from whet.evaluate.metrics import better, classification
+from whet.models.adapters import Prompted
 from whet.plan.explain import lowest_moving
 from whet.runs.assemble import Assembled
 
@@ -84,12 +85,14 @@ class Features:
     @staticmethod
     def of(loop: Loop, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Features:
         begun = time.monotonic()
+        if isinstance(parts.built.model, Prompted):
+            return Features(None, Budget(SECONDS), why="before every text stand virtual tokens, drawn at random")
         stores, total = {name: part.store for name, part in rows.items()}, len(rows["train"].targets)
-        valid = loop.before_head(stores["valid"])
+        valid = loop.below.before_head(stores["valid"])
         per_row = (time.monotonic() - begun) / len(stores["valid"])
         free = cut_anyway(parts, settings)
         if free:
-            loop.before_head(stores["train"])  # the plan needs these: they are on no account of the baselines
+            loop.below.before_head(stores["train"])  # the plan needs these: they are on no account of the baselines
             begun = time.monotonic()
         allowed = max(SECONDS, SHARE * expected_seconds(parts, total, settings, per_row))
         budget = Budget(allowed - (time.monotonic() - begun))
@@ -99,8 +102,8 @@ class Features:
         if fit < 2 * parts.task.outputs:
             return Features(None, budget, why="a pass over the rows takes longer than baselines may")
         chosen = None if fit >= total else np.sort(stratified_order(rows["train"].targets, settings.seed)[:fit])
-        train = loop.before_head(stores["train"] if chosen is None else stores["train"].take(chosen))
-        test = loop.before_head(stores["test"])
+        train = loop.below.before_head(stores["train"] if chosen is None else stores["train"].take(chosen))
+        test = loop.below.before_head(stores["test"])
         assert train is not None
         assert test is not None
         made = Parts(train.vectors(), valid.vectors(), test.vectors())

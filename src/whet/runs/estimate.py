@@ -17,7 +17,7 @@ from whet.engine.calibration import calibrated, seconds_per_token
 from whet.engine.capture import Captures, Wanted, of_tokens
 from whet.engine.footprint import footprint
 from whet.engine.forward import Forward
-from whet.engine.gradient import Gradient, Part
+from whet.engine.gradient import Gradient, Part, Source
 from whet.engine.precision import HALF, free_device_memory, free_memory, peak_memory_mb
 from whet.engine.timing import expected_budget
 from whet.engine.timings import Kept
@@ -108,7 +108,8 @@ class Estimator:
     def gradient(self) -> Gradient:
         """For trials: uncut, not compiled, all tokens at once."""
         forward = Forward(self.parts.built.model, self.forward.place, self.forward.precision, ANY)
-        return Gradient(forward, self.parts.task, self.rows["train"], self.parts.built.key, self.settings.seed)
+        own = Source(0, forward, self.parts.task, self.rows["train"])
+        return Gradient(own, self.parts.built.key, self.settings.seed)
 
     @cached_property
     def footprint(self) -> Footprint:

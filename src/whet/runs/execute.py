@@ -35,7 +35,7 @@ from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, Watch, assemble, use_attention_for
 from whet.runs.before import FILE, Found, baselines, on_validation
 from whet.runs.estimate import Estimator
-from whet.runs.finish import calibrate, keep_model, result, row_counts, score_test, truncated, write_predictions
+from whet.runs.finish import calibrate, keep_model, merge, result, row_counts, score_test, truncated, write_predictions
 from whet.runs.fitting import with_fitting
 from whet.runs.folder import FORMAT, Folder
 
@@ -74,6 +74,8 @@ def begin(resolved: Resolved, data: Any, watch: Watch, given: GivenModule | None
             watch({"note": note})
         with clock.stage("model"):
             parts = assemble(resolved, dataset, given=given)
+        for note in (note for pool in parts.pools for note in pool.notes):
+            watch({"note": note})
         place = processes()
         place.wait_for_everyone()
         if place.is_main_process:
@@ -115,6 +117,9 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
             raise RunError(f"the {part} rows have changed since this run was started; start a new one for them")
     with clock.stage("model"):
         parts = assemble(resolved, dataset, plan, given)
+    for pool, was in zip(parts.pools, asked["data"]["replay"], strict=True):
+        if pool.rows.fingerprint != was["fingerprint"]:
+            raise RunError(f"the rows of {was['source']} have changed since this run was started; start a new one")
     if parts.source.sha256 != asked["model"]["sha256"]:
         raise RunError(f"the weights of {settings.model} have changed since this run was started; start a new one")
     changed = {key: value for key, value in here(settings).items() if asked["machine"].get(key) != value}
@@ -129,7 +134,8 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
 
 
 def read_rows(settings: Settings, data: Any) -> Dataset:
-    options = {name: getattr(settings, name) for name in ("text", "label", "valid", "test", "clean_labels")}
+    names = ("text", "label", "valid", "test", "clean_labels", "remember")
+    options = {name: getattr(settings, name) for name in names}
     return prepare(data, **options, seed=settings.seed if settings.split_seed is None else settings.split_seed)
 
 
@@ -149,7 +155,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
     found = {"text": dataset.columns.text, "label": dataset.columns.label}
     taken = {name: value for name, value in found.items() if getattr(settings, name) is None}
     # A run may be taken up from another folder than it was started in.
-    named = {name: getattr(settings, name) for name in ("model", "valid", "test")}
+    named = {name: getattr(settings, name) for name in ("model", "valid", "test", "remember")}
     paths = {name: str(Path(value).resolve()) for name, value in named.items() if Path(str(value)).exists()}
     origin = parts.built.origin
     folder.write_plan(parts.plan)
@@ -168,6 +174,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
                 "labels": list(dataset.labels),
                 "notes": dataset.findings.notes,
                 "dropped": dict(dataset.findings.dropped),
+                "replay": [pool.facts(parts.others) for pool in parts.pools],
             },
             "model": {
                 "reference": parts.source.reference,
@@ -231,6 +238,12 @@ def train(
         with clock.stage("price"):
             found_price = priced(loop, parts, rows, folder.read_json("run.json")["verb"])
         watch({"price": found_price})
+        known = None
+        if settings.forgetting:
+            from whet.runs.forgetting import known_before  # statistics are slow to import: not before they are needed
+
+            with clock.stage("forgetting"):
+                known = known_before(loop.job, parts, dataset)
         found: Found = []
         if settings.baselines and len(dataset.test) and place.is_main_process:
             with clock.stage("baselines"):
@@ -239,23 +252,29 @@ def train(
         with clock.stage("train"):
             outcome = loop.run()
         with clock.stage("test"):
+            merged = merge(parts, rows["valid"], settings)
             temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
             scored = score_test(parts, rows["test"], settings, loop.forward.precision)
         if place.is_main_process:
-            from whet.runs.proof import proof  # statistics are slow to import, so not before they are needed
+            from whet.runs.forgetting import discard, forgotten
+            from whet.runs.proof import proof
 
             with clock.stage("save"):
                 keep_model(folder, parts)
                 if scored.outputs is not None:
                     write_predictions(folder.path / "predictions.csv", dataset, parts, scored.outputs, found)
+            with clock.stage("forgetting"):
+                lost = forgotten(known, parts, dataset, settings)
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
-            made = result(folder.path, dataset, parts, outcome, scored, stores)
+            made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
+            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)
             made |= {"estimate": found_price.model_dump(mode="json")}
-            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature)
-            folder.write_json("metrics.json", {**made, "seconds": clock.total(outcome.earlier), "seeds": None})
+            made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
+            folder.write_json("metrics.json", made)
             folder.event("finished")
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
             (folder.path / FILE).unlink(missing_ok=True)
+            discard(folder.path)
     if place.is_main_process:
         report(folder)
     place.wait_for_everyone()
@@ -275,8 +294,9 @@ def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str,
         folder=folder.path,
         cache=cache_folder(settings.cache),
         identity=identity(parts.source.sha256, here(settings) | parts.below_head()),
-        fresh=lambda: parts.fresh(settings.seed),
+        fresh=parts.fresh,
         watch=watch,
+        beside=parts.beside(watch),
     )
 
 

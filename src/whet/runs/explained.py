@@ -17,7 +17,7 @@ from whet.engine.precision import choose_precision, processes
 from whet.errors import SettingsError
 from whet.models.anatomy import anatomy_of
 from whet.models.cut import find_cut
-from whet.models.given import GivenModule, called, head_of
+from whet.models.given import GivenModule, called, head_of, refuse_adapters
 from whet.models.heads import outputs_of
 from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
@@ -60,7 +60,11 @@ def explained(
         groups=groups,
         hidden_size=parts.anatomy.hidden_size,
         rows={} if data is None else row_counts(dataset),
-        notes=(*dataset.findings.notes, *(f"left out {n}: {why}" for why, n in dataset.findings.dropped.items())),
+        notes=(
+            *dataset.findings.notes,
+            *(f"left out {n}: {why}" for why, n in dataset.findings.dropped.items()),
+            *(note for pool in parts.pools for note in pool.notes),
+        ),
         picture=tuple(picture(parts.plan, parts.anatomy, -(-rows // resolved.settings.batch_size))),
         price=None if data is None else with_fitting(estimator.price(always=True), estimator, verb),
     )
@@ -88,6 +92,7 @@ def module_explained(given: GivenModule, inputs: Any, resolved: Resolved) -> Exp
     called(model, batch, given.reference)
     anatomy = anatomy_of(model, given.reference, batch, outputs_of, head_of(model, batch))
     plan = resolved.strategy(anatomy, resolved.settings.defaults())
+    refuse_adapters(plan.edits, given.reference)
     groups = tuple(
         GroupFacts(name=g.name, parameters=g.size, cut=find_cut(model, anatomy, g.name, batch) is not None)
         for g in anatomy.groups

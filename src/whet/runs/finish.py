@@ -18,13 +18,22 @@ from whet.engine.forward import Forward
 from whet.engine.gradient import Part
 from whet.engine.job import Outcome
 from whet.engine.precision import processes
+from whet.errors import ModelError
 from whet.evaluate.baselines import Absent, Baseline
 from whet.evaluate.metrics import overfitting
+from whet.models.adapters import merge as merge_adapters
 from whet.models.load import save
+from whet.models.others import save_head
 from whet.models.temperature import divide_outputs
+from whet.plan.edits import Merge
 from whet.runs.assemble import Assembled
 from whet.runs.folder import Folder
 from whet.runs.note import note_for
+
+MERGE_ROWS = 64
+"""Rows on which a merged model is compared with what it was merged from."""
+MERGED = 1e-3
+"""So much of the largest output may a merge change any of them, in fp32; rounding alone is far below."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,26 @@ class Scored:
     outputs: np.ndarray | None = None
     scores: dict[str, float] = field(default_factory=dict)
     precision: dict[str, Any] | None = None
+
+
+def merge(parts: Assembled, valid: Part, settings: Settings) -> dict[str, Any] | None:
+    """Merge the adapters where the plan says so, and compare the outputs before and after it in fp32 on up to 64
+    validation rows; None where there is nothing to merge. Raises `ModelError` where they differ by more than rounding.
+    """
+    if parts.built.adapted is None or not any(isinstance(edit, Merge) for edit in parts.plan.finish):
+        return None
+    rows = valid.store.take(np.arange(min(MERGE_ROWS, len(valid.store))))
+    forward = Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once)
+    before = forward.all(rows)
+    merge_adapters(parts.built.adapted)
+    parts.built.adapted = None
+    difference, largest = float(np.abs(forward.all(rows) - before).max()), float(np.abs(before).max())
+    if not difference <= MERGED * largest:
+        raise ModelError(
+            f"merging the adapters changed the outputs for {len(rows)} rows by up to {difference:.3g}, where the "
+            f"largest is {largest:.3g}: more than rounding. Leave merge out to keep the adapters as they are"
+        )
+    return {"rows": len(rows), "largest_difference": difference, "largest_output": largest}
 
 
 def calibrate(parts: Assembled, valid: Part, settings: Settings) -> float:
@@ -69,8 +98,12 @@ def keep_model(folder: Folder, parts: Assembled) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(final, ignore_errors=True)
     temporary.mkdir()
-    note = note_for(parts.built.head, parts.task.labels, parts.source, parts.max_length)
+    note = note_for(parts.built, parts.task.labels, parts.source, parts.max_length)
     save(parts.source, parts.built, parts.tokenizer, parts.task.labels, temporary, note)
+    for pool in parts.pools:
+        if pool.head is not None:
+            own = temporary / "heads" / Path(pool.key[0]).stem
+            save_head(parts.others[pool.head].model, pool.task.labels, own)
     temporary.rename(final)
 
 
@@ -80,6 +113,7 @@ def result(
     parts: Assembled,
     outcome: Outcome,
     scored: Scored,
+    merged: dict[str, Any] | None,
     stores: Mapping[str, TokenStore],
 ) -> dict[str, Any]:
     """The part of metrics.json that says what ran and what came of it; each key is described in
@@ -100,6 +134,7 @@ def result(
         "truncated": truncated(stores),
         "peak_memory_mb": round(outcome.peak_memory_mb, 1),
         "precision": scored.precision,
+        "merge": merged,
         "plan": plan.model_dump(mode="json"),
     }
 

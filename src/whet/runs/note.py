@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from whet.models.given import GivenModule
+from whet.models.load import Built
 from whet.models.reference import ModelFolder
-from whet.plan.edits import NewHead
+from whet.plan.edits import NewHead, Prompt
 
 POOLS = {
     "mean": "(states * mask).sum(1) / mask.sum(1)",
@@ -59,15 +60,91 @@ labels = [names[int(best)] for best in logits.argmax(1)]
 """
 
 
+ADAPTED = """\
+import json, torch
+from pathlib import Path
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+tokenizer = AutoTokenizer.from_pretrained(folder)
+names = json.loads(Path(f"{{folder}}/head.json").read_text("utf-8"))["labels"]
+model = AutoModelForSequenceClassification.from_pretrained(
+    base, num_labels=len(names), ignore_mismatched_sizes=True, dtype=torch.float32
+)
+{quantize}model = PeftModel.from_pretrained(model, folder).eval()
+model.config.pad_token_id = tokenizer.pad_token_id
+batch = tokenizer(texts, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**batch).logits
+labels = [names[int(best)] for best in logits.argmax(1)]
+"""
+
+ADAPTED_POOLED = """\
+import json, torch
+from pathlib import Path
+from peft import PeftConfig, PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(base, dtype=torch.float32)
+{quantize}model = PeftModel.from_pretrained(model, folder).eval()
+head = load_file(f"{{folder}}/head.safetensors")
+names = json.loads(Path(f"{{folder}}/head.json").read_text("utf-8"))["labels"]
+batch = tokenizer(texts, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
+with torch.no_grad():
+    ids, mask = batch["input_ids"], batch["attention_mask"].unsqueeze(-1)
+    states = model(input_ids=ids, attention_mask=batch["attention_mask"]).last_hidden_state{cut}
+    logits = {pool}
+{layers}
+labels = [names[int(best)] for best in logits.argmax(1)]
+"""
+
+QUANTIZE = {
+    "int8": """\
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
+quantize_(model.base_model, Int8WeightOnlyConfig())
+""",
+    "nf4": """\
+from bitsandbytes.nn import Linear4bit, Params4bit
+for name, layer in list(model.base_model.named_modules()):
+    if type(layer) is torch.nn.Linear:
+        bias, sizes = layer.bias, (layer.in_features, layer.out_features)
+        made = Linear4bit(*sizes, bias is not None, compute_dtype=torch.float32, quant_type="nf4")
+        made.weight, made.bias = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4"), bias
+        made.support_avx512bf16_for_cpu = False
+        owner, _, own = name.rpartition(".")
+        setattr(model.base_model.get_submodule(owner), own, made.to(layer.weight.device))
+""",
+}
+
+
 def usage(head: NewHead, max_length: int) -> str:
     """Python that predicts `labels` of `texts` from `folder` with plain transformers."""
     if head.kind == "native":
         return NATIVE.format(max_length=max_length)
+    return POOLED.format(max_length=max_length, **pooled(head))
+
+
+def usage_with_adapter(built: Built, max_length: int) -> str:
+    """The same of an adapter in `folder`, with plain peft."""
+    assert built.adapted is not None
+    quantize = QUANTIZE[built.quantized.to] if built.quantized else ""
+    if built.head.kind == "native":
+        return ADAPTED.format(max_length=max_length, quantize=quantize)
+    # Virtual tokens that stand among the states come before those of the text.
+    cut = "[:, -ids.shape[1] :]" if isinstance(built.adapted.edit, Prompt) else ""
+    return ADAPTED_POOLED.format(max_length=max_length, quantize=quantize, cut=cut, **pooled(built.head))
+
+
+def pooled(head: NewHead) -> dict[str, str]:
+    """The lines that pool states and compute the head."""
     layers = []
     for number in range(len(head.hidden)):
         layers.append(_layer(3 * number + 1, "torch.nn.functional.gelu({})"))
     layers.append(_layer(3 * len(head.hidden) + 1, "{}"))
-    return POOLED.format(max_length=max_length, pool=POOLS[head.pooling or "mean"], layers="\n".join(layers))
+    return {"pool": POOLS[head.pooling or "mean"], "layers": "\n".join(layers)}
 
 
 def _layer(number: int, around: str) -> str:
@@ -75,7 +152,7 @@ def _layer(number: int, around: str) -> str:
     return f"    logits = {around.format(product)}"
 
 
-def note_for(head: NewHead, labels: tuple[str, ...], source: ModelFolder | GivenModule, max_length: int) -> str:
+def note_for(built: Built, labels: tuple[str, ...], source: ModelFolder | GivenModule, max_length: int) -> str:
     licence = f"\nLicence of the pretrained model: {source.licence}.\n" if source.licence else ""
     shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     if isinstance(source, GivenModule):
@@ -85,10 +162,20 @@ def note_for(head: NewHead, labels: tuple[str, ...], source: ModelFolder | Given
             "folder above this one. Without it, given `folder`, the `module` and a list of `texts`:\n\n"
             f"```python\n{GIVEN.format(max_length=max_length)}```\n"
         )
+    if built.adapted:
+        return (
+            f"# A text classifier: an adapter for {source.reference}, tuned by whet\n\n"
+            f"Labels: {shown}.\n{licence}\n"
+            f"It belongs to the model {source.reference} whose weights have the SHA-256\n`{source.sha256}`; with any "
+            "other it predicts nonsense.\n\n"
+            "With whet: `whet predict RUN file.csv`, where RUN is the folder above this one. Without it, given\n"
+            "`folder` and a list of `texts`; `base` is where that model lay, to be changed where it has moved:\n\n"
+            f"```python\n{usage_with_adapter(built, max_length)}```\n"
+        )
     return (
         f"# A text classifier, tuned by whet from {source.reference}\n\n"
         f"Labels: {shown}.\n{licence}\n"
         "With whet: `whet predict RUN file.csv`, where RUN is the folder above this one. Without it, given\n"
         "`folder` and a list of `texts`:\n\n"
-        f"```python\n{usage(head, max_length)}```\n"
+        f"```python\n{usage(built.head, max_length)}```\n"
     )

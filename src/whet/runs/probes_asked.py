@@ -22,7 +22,10 @@ INSTEAD = {
     "strategy": "what is probed is said by depths, poolings and penalties",
     "plan": "what is probed is said by depths, poolings and penalties",
     "head": "the heads of probes are linear",
+    "quantize_body": "a body is rounded for adapters alone",
     "baselines": "probes are compared with each other",
+    "forgetting": "the body does not move",
+    "remember": "the body does not move",
     "out": "no run is kept: the result is printed, and the command that trains the best",
     "cache": "vectors are kept in memory only",
 }

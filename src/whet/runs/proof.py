@@ -19,6 +19,7 @@ from whet.evaluate.intervals import Interval, score_intervals
 from whet.evaluate.metrics import classification, overfitting
 from whet.evaluate.paired import compare, rows_to_tell
 from whet.evaluate.verdict import verdict
+from whet.runs.forgetting import keeping_more, lost
 from whet.tasks.classification import Classification
 
 METRICS = {
@@ -39,14 +40,16 @@ def proof(
     outputs: np.ndarray | None,
     found: Sequence[Baseline | Absent],
     temperature: float | None,
+    forgetting: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The part of metrics.json that says what the scores are worth. `outputs` are those of the test rows, if any;
-    `temperature` is what they have been divided by, if they were."""
+    `temperature` is what they have been divided by, if they were; `forgetting` what was measured of it."""
     metric, kept = settings.metric, outcome.kept
     since = overfitting(outcome.position.history)
     valid = score_of(metric, kept.scores, len(dataset.valid), None)
+    gone, more = lost(forgetting), keeping_more(settings.strategy)
     if outputs is None:
-        said = verdict(Facts(metric=METRICS[metric], test=None, valid=valid))
+        said = verdict(Facts(metric=METRICS[metric], test=None, valid=valid, lost=gone, keeping_more=more))
         return {"verdict": worded(said), "intervals": {"test": {}}, "baselines": [], "calibration": None}
     truth, valid_truth, probabilities = task.targets(dataset.test), task.targets(dataset.valid), task.decode(outputs)
     scores, details = task.score(outputs, truth), task.details(outputs, truth)
@@ -67,6 +70,8 @@ def proof(
         kept_before_overfitting=since is not None and kept.step <= since,
         calibration_error=calibration["ece"],
         interval_warnings=tuple(f"{name}: {one.warning}" for name, one in known.scores.items() if one.warning),
+        lost=gone,
+        keeping_more=more,
     )
     return {
         "verdict": worded(verdict(facts)),

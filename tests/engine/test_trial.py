@@ -40,7 +40,8 @@ def gradient_of(job: Job) -> Gradient:
 
 def work(job: Job, **states: State) -> Work:
     stores = {"train": job.train.store, "valid": job.valid.store, "test": job.valid.store}
-    return work_of(stores, job.settings, job.built.model, states, job.settings.tokens_at_once, half=False)
+    on = job.settings, job.built.model, states, job.settings.tokens_at_once
+    return work_of(job.plan, stores, job.beside, *on, half=False)
 
 
 def timed(job: Job, known: Timings | None = None) -> Timings:
@@ -66,7 +67,7 @@ def watched(job: Job) -> Iterator[list[tuple[int, int]]]:
 @pytest.mark.parametrize("options", [{}, {"token_budget": 100}, {"batching": "random"}], ids=str)
 def test_the_batches_of_an_epoch_are_known_before_it_runs(options: dict[str, Any], job_of: JobOf) -> None:
     job = job_of(epochs=1, **options)
-    expected = {(batch.rows, batch.width): batch.times for batch in work(job).batches}
+    expected = {(batch.rows, batch.width): batch.times for batch in work(job).trained}
     with watched(job) as shapes:
         Loop(job).run()
     assert Counter(shapes) == expected
@@ -77,8 +78,8 @@ def test_of_a_long_epoch_a_part_of_the_steps_stands_for_all(job_of: JobOf, monke
     whole = work(job)
     monkeypatch.setattr("whet.engine.workload.MOST_STEPS", 7)
     part = work(job)
-    assert part.per_epoch == whole.per_epoch > 20
-    rows = [sum(batch.rows * batch.times for batch in found.batches) for found in (whole, part)]
+    assert part.epochs[0].steps == whole.epochs[0].steps > 20
+    rows = [sum(batch.rows * batch.times for batch in found.trained) for found in (whole, part)]
     assert rows[1] == pytest.approx(rows[0], rel=0.1)
 
 
@@ -161,7 +162,7 @@ def test_a_calibration_finds_all_that_is_needed_and_nothing_twice(job_of: JobOf,
     found = first.rates(work(job))
     assert sum(found.shares.values()) == pytest.approx(1)
     assert found.shares.keys() == {group.name for group in job.anatomy.groups}
-    largest = max(work(job).batches, key=lambda batch: batch.tokens)
+    largest = max(work(job).trained, key=lambda batch: batch.tokens)
     assert found.moving.of(largest) > 0
     assert found.still.of(largest) > 0
     assert found.number["adamw"] > 0

@@ -185,14 +185,23 @@ def framework(folder: Path, plan: Plan, rows: int) -> dict[str, Any]:
 def an_estimate(plan: Plan) -> dict[str, Any]:
     """A price as it was reckoned before a run: three seconds a phase, 406.2 MiB of memory."""
     seconds = Seconds.of(capture=0.0, steps=2.5, validations=0.4, checkpoints=0.1)
-    parts = ("process", "weights", "gradients", "optimizer", "activations", "captures")
+    parts = ("process", "weights", "gradients", "optimizer", "activations", "captures", "pulls")
     phases = [
-        PhasePrice(name=p.name, seconds=seconds, memory=Memory.of(**dict.fromkeys(parts, 67.7))) for p in plan.phases
+        PhasePrice(name=p.name, seconds=seconds, memory=Memory.of(**dict.fromkeys(parts, 58.0))) for p in plan.phases
     ]
     whole = 3.0 * len(phases) + 2.0
     size = {"peak_mb": 406.2, "held_mb": 90.0, "free_mb": 8000.0}
     disk = Disk.of(model=90.0, checkpoints=300.0, captures=0.0)
-    made = Price(phases=tuple(phases), seconds=whole, test_seconds=2.0, timed="timed just now", disk=disk, **size)
+    made = Price(
+        phases=tuple(phases),
+        after=None,
+        seconds=whole,
+        before_seconds=0.0,
+        test_seconds=2.0,
+        timed="timed just now",
+        disk=disk,
+        **size,
+    )
     return made.model_dump(mode="json")
 
 

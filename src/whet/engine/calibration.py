@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -38,8 +38,10 @@ from whet.plan.price import Batch, Work
 from whet.plan.values import OneOptimizer
 
 TIMES = 3
-LONG = 1.0
+LONG = 0.3
 """Seconds after which a pass is not timed again more than once; twice as long is as much as one should take."""
+ENOUGH = 4.0
+"""Seconds after which no further shapes are timed where two of their kind have been."""
 ROUGHLY = 4
 """A token's training takes about so many of its forward passes."""
 NUMBERS = 2**24
@@ -65,14 +67,19 @@ def calibrated(
     made = known.model_copy(deep=True)
     made.most = made.most or 2 ** int(np.log2(max(2 * LONG / per_token, 16)))
     with as_it_was(gradient.own.forward.model):
-        bench = Bench(gradient, anatomy)
+        bench, until = Bench(gradient, anatomy), time.monotonic() + ENOUGH
         for kind, shapes in made.wanted(work).items():
-            for shape in shapes:
-                if made.near(kind, shape) is None:
-                    made.passes.setdefault(kind, []).append(bench.point(kind, shape))
+            points = made.passes.setdefault(kind, [])
+            # The smallest first, then the largest: between the two lie the others.
+            for shape in (*shapes[:1], *reversed(shapes[1:])):
+                if len(points) > 1 and time.monotonic() > until:
+                    made.stopped = True
+                elif made.near(kind, shape) is None:
+                    points.append(bench.point(kind, shape))
         if not made.shares:
             made.shares = bench.shares(max(made.wanted(work)["moving"], key=lambda shape: shape.rows * shape.width))
-            made.table, made.vectors = bench.table(), bench.vectors(max(batch.rows for batch in work.batches))
+            made.table, made.vectors = bench.table(), bench.vectors(max(batch.rows for batch in work.trained))
+            made.pull = bench.pull()
             made.step = bookkeeping()
             made.save, made.byte = saving(folder)
         made.number |= {value.kind: bench.number(value) for value in optimizers if value.kind not in made.number}
@@ -130,14 +137,12 @@ class Bench:
         """How a forward pass divides over the groups."""
         part = made_part(self.gradient.own.part, Batch(*shape))
         inputs = self.forward.inputs(part.store, np.arange(shape.rows))
-        spent = dict.fromkeys((group.name for group in self.anatomy.groups), 0.0)
-        for _ in range(TIMES):
-            for name, seconds in self.by_group(inputs):
-                spent[name] += seconds
+        found = [self.by_group(inputs) for _ in range(TIMES)]
+        spent = {name: min(one[name] for one in found) for name in found[0]}
         return {name: seconds / sum(spent.values()) for name, seconds in spent.items()}
 
-    def by_group(self, inputs: dict[str, Tensor]) -> list[tuple[str, float]]:
-        """The groups that a pass goes through, each with its seconds."""
+    def by_group(self, inputs: dict[str, Tensor]) -> dict[str, float]:
+        """Seconds that a pass spends in each group."""
         marks = [(self.anatomy.groups[0].name, self.now())]
         with (
             torch.inference_mode(),
@@ -146,7 +151,10 @@ class Bench:
             entered(self.model, self.anatomy, lambda name: marks.append((name, self.now()))),
         ):
             outputs_of(self.model, inputs)
-        return [(name, later - begun) for (name, begun), (_, later) in pairwise([*marks, ("", self.now())])]
+        spent = dict.fromkeys((group.name for group in self.anatomy.groups), 0.0)
+        for (name, begun), (_, later) in pairwise([*marks, ("", self.now())]):
+            spent[name] += later - begun
+        return spent
 
     def now(self) -> float:
         if self.forward.device.type == "cuda":
@@ -154,11 +162,11 @@ class Bench:
         return time.perf_counter()
 
     def number(self, value: OneOptimizer) -> float:
-        """Seconds of clipping and optimizer for one number that moves, timed on copies of parameters of the body."""
-        parameters, copies, room = dict(self.model.named_parameters()), dict[str, nn.Parameter](), NUMBERS
+        """Seconds of clipping and optimizer for one number that moves, timed on numbers like those of the body."""
+        copies, room = dict[str, nn.Parameter](), NUMBERS
         for parameter in (p for group in reversed(self.anatomy.body) for p in group.parameters):
             if not copies or parameter.size <= room:
-                copies[parameter.name] = nn.Parameter(parameters[parameter.name].detach().clone())
+                copies[parameter.name] = nn.Parameter(torch.ones(parameter.size, device=self.forward.device))
                 room -= parameter.size
         stepper, times = Stepper(value, copies, self.anatomy), list[float]()
         for _ in range(TIMES + 1):
@@ -169,7 +177,7 @@ class Bench:
             stepper.step(dict.fromkeys(stepper.groups, 0.0))
             forget(copies)
             times.append(self.now() - begun)
-        return median(times[1:]) / sum(copy.numel() for copy in copies.values())
+        return median_low(times[1:]) / sum(copy.numel() for copy in copies.values())
 
     def table(self) -> float:
         """Seconds that the gradient of a token table takes for each of its numbers."""
@@ -182,6 +190,15 @@ class Bench:
             table.grad = None
 
         return timed(step)[0] / table.numel()
+
+    def pull(self) -> float:
+        """Seconds that the pull of one number towards its pretrained value takes."""
+        own, base, grad = (torch.ones(NUMBERS // 4, device=self.forward.device) for _ in range(3))
+
+        def step() -> None:
+            grad.add_((own - base) * 0.5)
+
+        return timed(step)[0] / own.numel()
 
     def vectors(self, rows: int) -> float:
         """Seconds of forward and backward of the head on rows of one vector; 0 where the model cannot be cut there."""
@@ -206,13 +223,13 @@ class Bench:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """The median of a few calls after a first one, and how much longer that took, in seconds."""
+    """The lower median of a few calls after a first one, and how much longer that took, in seconds."""
     times: list[float] = []
     while len(times) <= TIMES and (len(times) < 2 or sum(times) < LONG):
         begun = time.perf_counter()
         call()
         times.append(time.perf_counter() - begun)
-    usual = median(times[1:])
+    usual = median_low(times[1:])
     return usual, max(0.0, times[0] - usual)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from whet.plan.price import Batch, Line, Rates, Work
+from whet.plan.price import Batch, Footprint, Line, Rates, Work
 
 NEAR = 1.25
 """A timed shape stands for another where neither tokens nor widths differ by more than this factor."""
@@ -44,13 +45,17 @@ class Point(BaseModel):
 
 class Timings(BaseModel):
     """Timed passes by kind (moving, passing, still, exact) of at most about `most` tokens, and what else `Rates` is
-    made of; 0 or nothing until it is timed."""
+    made of; 0 or nothing until it is timed. `stopped`: there was no time for more shapes. `footprint` is kept beside,
+    which takes as long to find."""
 
+    footprint: Footprint | None = None
     most: int = 0
+    stopped: bool = False
     passes: dict[str, list[Point]] = {}
     shares: dict[str, float] = {}
     number: dict[str, float] = {}
     table: float = 0.0
+    pull: float = 0.0
     vectors: float = 0.0
     step: float = 0.0
     save: float = 0.0
@@ -62,7 +67,7 @@ class Timings(BaseModel):
 
     def wanted(self, work: Work) -> dict[str, list[Shape]]:
         """The shapes that stand for this work, by the kind of pass."""
-        trained, alone = shapes_of(work.batches, self.most), shapes_of((*work.once, *work.test), self.most)
+        trained, alone = shapes_of(work.trained, self.most), shapes_of((*work.once, *work.test), self.most)
         # In fp32 only the test rows are passed, once: the smallest shape and one of the usual have to do.
         return {"moving": trained, "passing": trained, "still": alone, "exact": [alone[0], alone[len(alone) // 2]]}
 
@@ -70,14 +75,16 @@ class Timings(BaseModel):
         """Is anything untimed that the rates for this work need?"""
         if not self.most or not self.number.keys() >= set(optimizers):
             return True
-        return any(self.near(kind, shape) is None for kind, shapes in self.wanted(work).items() for shape in shapes)
+        return not self.stopped and any(
+            self.near(kind, shape) is None for kind, shapes in self.wanted(work).items() for shape in shapes
+        )
 
     def rates(self, work: Work) -> Rates:
         """The rates for this work, for which nothing may be lacking."""
         lines: dict[str, Line] = {}
         firsts: dict[str, float] = {}
         for kind, shapes in self.wanted(work).items():
-            found = [point for shape in shapes if (point := self.near(kind, shape))]
+            found = [point for shape in shapes if (point := self.near(kind, shape))] or self.passes[kind]
             lines[kind] = line_through([(Batch(*point.shape), point.seconds) for point in found])
             firsts[kind] = sum(point.first for point in found) / len(found)
         return Rates(
@@ -85,6 +92,7 @@ class Timings(BaseModel):
             shares=self.shares,
             number=self.number,
             table=self.table,
+            pull=self.pull,
             vectors=self.vectors,
             step=self.step,
             first=(firsts["moving"], firsts["still"]),
@@ -110,18 +118,17 @@ def shapes_of(batches: Sequence[Batch], most: int) -> list[Shape]:
 
 def line_through(points: Sequence[tuple[Batch, float]]) -> Line:
     """The line with no negative part that is nearest to the points, by relative error."""
-    terms = np.array([[1.0, batch.tokens, batch.tokens * batch.width] for batch, _ in points])
-    values = np.array([value for _, value in points])
-    used = list(range(min(3, len(points))))
-    found = np.zeros(3)
-    while used:
-        solved = np.linalg.lstsq(terms[:, used] / values[:, None], np.ones(len(points)), rcond=None)[0]
-        if (solved >= 0).all():
-            found[used] = solved
-            break
-        used.pop(int(solved.argmin()))
-    fixed, token, square = (float(value) for value in found)
-    return Line(fixed=fixed, token=token, square=square)
+    from scipy.optimize import nnls  # slow to import
+
+    points = [(batch, value) for batch, value in points if value > 0]
+    if not points:
+        return Line()
+    terms = np.array([[1.0, b.rows, b.tokens, b.tokens * b.width] for b, _ in points])
+    shares = terms / np.array([[value] for _, value in points])
+    sizes = shares.max(0)
+    found, _ = nnls(shares / sizes, np.ones(len(points)))
+    fixed, row, token, square = (float(value) for value in found / sizes)
+    return Line(fixed=fixed, row=row, token=token, square=square)
 
 
 class Kept:
@@ -145,4 +152,5 @@ class Kept:
             temporary.write_text(timings.model_dump_json(), encoding="utf-8")
             temporary.replace(self.path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that nothing can be written to
+                temporary.unlink(missing_ok=True)

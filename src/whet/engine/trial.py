@@ -13,7 +13,9 @@ from torch import nn
 from whet.data.store import TokenStore
 from whet.engine.gradient import Gradient, Part
 from whet.models.cut import in_eval_mode
+from whet.models.quantize import quantized
 from whet.plan.anatomy import Anatomy
+from whet.plan.course import weights_of
 from whet.plan.price import Batch
 
 
@@ -21,7 +23,7 @@ from whet.plan.price import Batch
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Within, anything but the weights may change; after it, modes, what may move, and torch's chance are as before,
     and no parameter has a gradient."""
-    free = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    free = {p: p.requires_grad for p in model.parameters() if not quantized(p)}
     devices = {parameter.device for parameter in free if parameter.device.type == "cuda"}
     with in_eval_mode(model), torch.random.fork_rng(devices=list(devices)):
         try:
@@ -33,10 +35,10 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def let_move(model: nn.Module, anatomy: Anatomy, *, weights: bool) -> dict[str, nn.Parameter]:
-    """Let everything move, or everything but the blocks' `weights`; returns what moves, by name."""
-    still = {p.name for group in anatomy.blocks for p in group.parameters if p.kind == "weight"}
+    """Let everything move that can, or everything but the blocks' pretrained `weights`; returns what moves, by name."""
+    parameters = {name: p for name, p in model.named_parameters() if not quantized(p)}
+    still = {name for group in anatomy.blocks for name in weights_of(group, anatomy)}
     names = {parameter.name for parameter in anatomy.parameters} - (set() if weights else still)
-    parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in names)
     return {name: parameter for name, parameter in parameters.items() if name in names}

@@ -23,24 +23,26 @@ class Batch(NamedTuple):
 
 
 class Line(Value):
-    """What one batch costs, in seconds or bytes: `fixed`, then for each padded token, then for each padded token and
-    place of its row (attention looks from every place to every other)."""
+    """What one batch costs, in seconds or bytes: `fixed`, then for each row (a head, virtual tokens), for each padded
+    token, and for each padded token and place of its row (attention looks from every place to every other)."""
 
     fixed: float = 0.0
+    row: float = 0.0
     token: float = 0.0
     square: float = 0.0
 
     def of(self, batch: Batch) -> float:
-        return self.fixed + batch.tokens * (self.token + self.square * batch.width)
+        return self.fixed + batch.rows * self.row + batch.tokens * (self.token + self.square * batch.width)
 
 
 class Rates(Value):
     """What calibration found on this machine for this model, in seconds.
 
     `moving`: forward and backward through the whole model with the gradient of every weight; `passing`: the same with
-    that of biases and norms alone in the blocks; `still`: a forward pass in eval mode; `exact`: the same in fp32.
-    `shares` divides a pass over the groups. `number`: clipping and optimizer, for each number that moves, by kind of
-    optimizer; `table`: making the gradient of a token table, for each of its numbers. `vectors`: forward and backward
+    that of biases, norms and what was added alone in the blocks; `still`: a forward pass in eval mode; `exact`: the
+    same in fp32. `shares` divides a pass over the groups. `number`: clipping and optimizer, for each number that moves,
+    by kind of optimizer; `table`: making the gradient of a token table, for each of its numbers; `pull`: the pull of
+    one number towards its pretrained value. `vectors`: forward and backward
     of the head on rows of one vector; `step`: what any step takes beside. `first`: what a shape costs more when it is
     new, in training and in eval mode. `save` and `byte`: a checkpoint, and each byte of it.
     """
@@ -52,6 +54,7 @@ class Rates(Value):
     shares: Mapping[str, float]
     number: Mapping[str, float]
     table: float
+    pull: float
     vectors: float
     step: float
     first: tuple[float, float]
@@ -76,31 +79,48 @@ class State(Value):
     cached: bool = False
 
 
-class Work(Value):
-    """What a run has to do, whatever its plan: the batches of an epoch's steps, of a validation, of the test rows, and
-    of the pass `once` over training and validation rows; how its settings are.
+class Epoch(Value):
+    """An epoch of a phase: `steps` of them, and the `batches` that go through the model in them, replayed rows among
+    them. `vectors` is how many batches a step is where rows are vectors."""
 
-    `per_epoch` steps make an epoch; `vectors` is how many batches a step is where rows are vectors. `rows` and `tokens`
-    (real ones) are those of training and validation. `narrowed` names token tables of which only some numbers train,
-    with how many. `states` are those of groups at which the model can be cut. `budgets` are timed before the first step
-    on padded rows, to find the token budget. `half`: products are in two bytes.
-    """
-
-    per_epoch: int
+    steps: int
     batches: tuple[Batch, ...]
     vectors: float
+
+
+class Work(Value):
+    """What a run has to do: an epoch of each phase; the batches of a validation, of a pass over the training rows, of
+    the pass `once` over all rows whose states are kept (training, validation, replayed), of the `test` rows, and of
+    what is scored in fp32 after training (`exact`); how its settings are.
+
+    `train_rows` are the task's own; `rows` and `tokens` (real ones) those of the pass `once`. `narrowed` names token
+    tables of which only some numbers train, with how many; `rounded` the weights that are kept in fewer bytes, with how
+    many. `states` are those of groups at which the model can be cut. `budgets` are timed before the first step on
+    padded rows, to find the token budget. `half`: products are in two bytes.
+    """
+
+    epochs: tuple[Epoch, ...]
+    train: tuple[Batch, ...]
     once: tuple[Batch, ...]
     valid: tuple[Batch, ...]
     test: tuple[Batch, ...]
+    exact: tuple[Batch, ...]
+    train_rows: int
     rows: int
     tokens: int
     narrowed: Mapping[str, int]
+    rounded: Mapping[str, int]
     states: Mapping[str, State]
     budgets: tuple[Batch, ...]
     half: bool
     checkpointing: bool
     validations_per_epoch: int
     checkpoint_seconds: float
+
+    @property
+    def trained(self) -> tuple[Batch, ...]:
+        """The batches of an epoch of every phase."""
+        return tuple(batch for epoch in self.epochs for batch in epoch.batches)
 
 
 class Machine(Value):
@@ -134,7 +154,8 @@ class Seconds(Parts):
 
 class Memory(Parts):
     """Memory at the highest point of a phase, in MiB. `process` is what Python and the libraries hold without the
-    model; `activations` are those of the largest batch, with what the allocator then leaves unused."""
+    model; `activations` are those of the largest batch, with what the allocator then leaves unused; `pulls` is what of
+    the pretrained model training is held against."""
 
     process: float
     weights: float
@@ -142,6 +163,7 @@ class Memory(Parts):
     optimizer: float
     activations: float
     captures: float
+    pulls: float
 
 
 class Disk(Parts):
@@ -169,12 +191,16 @@ class Alternative(Value):
 
 class Price(Value):
     """The price of a run. `seconds` are those of training and of scoring the test rows, None where nothing was timed;
-    `timed` says from when they are, or why there are none. `peak_mb` is the most memory that the process will have
+    `timed` says from when they are, or why there are none. `before_seconds` of them are what pulls ask of the
+    pretrained model before the first phase; `after` is what makes the result of the weights after the last, None where
+    nothing does. `peak_mb` is the most memory that the process will have
     held; it holds `held_mb` before training, and `free_mb` are free beside. `fitting` is filled where that is not
     enough."""
 
     phases: tuple[PhasePrice, ...]
+    after: PhasePrice | None
     seconds: float | None
+    before_seconds: float | None
     test_seconds: float | None
     timed: str
     peak_mb: float
@@ -190,5 +216,5 @@ class Price(Value):
 
     @property
     def dearest(self) -> PhasePrice:
-        """The phase that needs most memory."""
-        return max(self.phases, key=lambda phase: phase.memory.total)
+        """The phase that needs most memory, or what comes after all."""
+        return max((*self.phases, *([self.after] if self.after else [])), key=lambda phase: phase.memory.total)

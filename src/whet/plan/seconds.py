@@ -6,8 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from whet.plan.anatomy import Anatomy, Group
-from whet.plan.course import FP32, Stretch, bytes_at, numbers_of
+from whet.plan.course import FP32, Stretch, bytes_at, numbers_of, pulls, weights_of
+from whet.plan.edits import Interpolate
 from whet.plan.price import Batch, Line, Rates, Seconds, Work
+from whet.plan.pulls import ToFeatures, ToOutputs
+from whet.plan.values import Plan
+
+TENTHS = 11
+"""Shares that an interpolation tries where none is given: 0 to 1 in tenths."""
 
 
 @dataclass
@@ -25,7 +31,7 @@ class Clock:
         capture = self.capture(stretch)
         validation, new = self.validation(stretch)
         steps = self.steps_of(stretch, validation)
-        count = validations(steps, self.work)
+        count = validations(steps, stretch.epoch.steps, self.work.validations_per_epoch)
         stepping = self.beginning(stretch) + steps * self.step(stretch)
         return Seconds.of(
             capture=capture,
@@ -38,7 +44,7 @@ class Clock:
         """Those planned, or those that fit the minutes with their validations, as the engine reckons them."""
         if stretch.steps is not None:
             return stretch.steps
-        each = self.step(stretch) + validation * self.work.validations_per_epoch / self.work.per_epoch
+        each = self.step(stretch) + validation * self.work.validations_per_epoch / stretch.epoch.steps
         return max(1, int(60 * stretch.phase.length.amount / each))
 
     def capture(self, stretch: Stretch) -> float:
@@ -54,21 +60,23 @@ class Clock:
         """Seconds of a step, the mean over an epoch's."""
         rates, narrowed = self.rates, self.work.narrowed.keys() & stretch.moving
         own = rates.step + rates.number[stretch.phase.optimizer.kind] * stretch.numbers
+        own += rates.pull * stretch.pulled
         own += rates.table * numbers_of(narrowed, self.anatomy, self.work)
         if not stretch.padded:
-            return own + self.work.vectors * rates.vectors
+            return own + stretch.epoch.vectors * rates.vectors
         passing, moving = self.share(stretch.above), self.share_of_weights(stretch)
-        batches = (passing - moving) * total(rates.passing, self.work.batches)
-        batches += moving * total(rates.moving, self.work.batches)
-        batches += self.share(stretch.below) * total(rates.still, self.work.batches)
-        return own + batches / self.work.per_epoch
+        batches = (passing - moving) * total(rates.passing, stretch.epoch.batches)
+        batches += moving * total(rates.moving, stretch.epoch.batches)
+        batches += self.share(stretch.below) * total(rates.still, stretch.epoch.batches)
+        return own + batches / stretch.epoch.steps
 
     def beginning(self, stretch: Stretch) -> float:
-        """What comes once, in the first phase whose rows are padded: new shapes, and timing the token budget."""
-        if not stretch.padded or self.met["train"]:
+        """What comes once where rows are padded: new shapes, and, in the first such phase, timing the token budget."""
+        if not stretch.padded:
             return 0.0
-        new = self.share(stretch.above) * self.new("train", self.work.batches)
-        return new + self.share(stretch.above) * total(self.rates.moving, self.work.budgets)
+        budgets = () if self.met["train"] else self.work.budgets
+        new = self.new("train", stretch.epoch.batches)
+        return self.share(stretch.above) * (new + total(self.rates.moving, budgets))
 
     def validation(self, stretch: Stretch) -> tuple[float, float]:
         """Seconds of one validation, and what the first one takes beside."""
@@ -86,9 +94,25 @@ class Clock:
         size += after + (0.0 if last else stretch.optimizer)
         return self.rates.byte * size + self.rates.save * (2 + between + count)
 
+    def before(self, plan: Plan) -> float:
+        """What pulls ask of the pretrained model for each training row: its features, its outputs."""
+        found = 0.0
+        for kind in (ToFeatures, ToOutputs):
+            if any(pulls(phase, kind) for phase in plan.phases):
+                groups = self.anatomy.body if kind is ToFeatures else self.anatomy.groups
+                passing = total(self.rates.still, self.work.train) + self.new("eval", self.work.train)
+                found += self.share(groups) * passing
+        return found
+
+    def after(self, plan: Plan) -> Seconds:
+        """Making the result's weights of those there are, and scoring the validation rows with each that is tried."""
+        tried = sum(TENTHS if isinstance(e, Interpolate) and e.share is None else 1 for e in plan.blends)
+        validation = total(self.rates.still, self.work.valid) + self.new("eval", self.work.valid) / max(tried, 1)
+        return Seconds.of(capture=0.0, steps=0.0, validations=tried * validation, checkpoints=0.0)
+
     def test(self) -> float:
-        """Scoring the test rows in fp32 and, where training ran in less, in that too."""
-        found = total(self.rates.exact, self.work.test) + len(self.work.test) * self.rates.first[1]
+        """What is scored in fp32 after training, the test rows and more; those also in less where training ran so."""
+        found = total(self.rates.exact, self.work.exact) + len(self.work.exact) * self.rates.first[1]
         if self.work.half:
             found += total(self.rates.still, self.work.test) + self.new("eval", self.work.test)
         return found
@@ -100,7 +124,7 @@ class Clock:
         """The share of a pass whose weights move."""
         found = 0.0
         for group in stretch.above:
-            sizes = {p.name: p.size for p in group.parameters if p.kind == "weight"}
+            sizes = weights_of(group, self.anatomy)
             moving = sum(size for name, size in sizes.items() if name in stretch.moving)
             found += self.rates.shares[group.name] * moving / max(sum(sizes.values()), 1)
         return found
@@ -116,7 +140,7 @@ def total(line: Line, batches: Sequence[Batch]) -> float:
     return sum(batch.times * line.of(batch) for batch in batches)
 
 
-def validations(steps: int, work: Work) -> int:
-    """How often validation rows are scored in a phase: as each part of an epoch is done, and at the end."""
-    per, epoch = work.validations_per_epoch, work.per_epoch
+def validations(steps: int, epoch: int, per: int) -> int:
+    """How often validation rows are scored in a phase, `per` times in an epoch of so many steps: as each part of it is
+    done, and at the end."""
     return min(steps, steps * per // epoch) + (steps * per // epoch == (steps - 1) * per // epoch)

@@ -115,6 +115,10 @@ def reckoned(run: RunFiles) -> list[Reckoned]:
             (f"Phase {one['name']}", one["seconds"]["total"], now["seconds"])
             for one, now in zip(estimate["phases"], went, strict=True)
         ]
+        beside = estimate["before_seconds"] + ((estimate["after"] or {}).get("seconds") or {"total": 0.0})["total"]
+        if beside:
+            rest = made["seconds"]["train"] - sum(now["seconds"] for now in went)
+            timed.append(("Before and after the phases", beside, rest))
         test = made["seconds"]["test"]
         timed.append(("Scoring the test rows", estimate["test_seconds"], test))
         timed.append(("Training and test", estimate["seconds"], made["seconds"]["train"] + test))

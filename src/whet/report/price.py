@@ -27,7 +27,9 @@ def of_phase(phase: PhasePrice) -> str:
 
 def in_all(price: Price) -> str:
     """Time, memory and disk of the run."""
-    time = "not timed" if price.seconds is None else f"about {duration(price.seconds)}"
+    time = f"time unknown ({price.timed})"
+    if price.seconds is not None:
+        time = f"about {duration(price.seconds)} of training and test ({price.timed})"
     need = f"{price.peak_mb:,.0f} MB of memory at most, {price.free_mb + price.held_mb:,.0f} MB there"
     return f"{time}; {need}; {price.disk.total:,.0f} MB of disk"
 

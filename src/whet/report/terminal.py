@@ -16,7 +16,7 @@ from rich.table import Table
 from whet.plan.explain import Explained, PhaseFacts
 from whet.plan.price import Price
 from whet.report import forgetting
-from whet.report.price import by_part, in_all, of_phase, too_much
+from whet.report.price import by_part, duration, in_all, of_phase, too_much
 
 PLAIN_SECONDS = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
@@ -265,6 +265,10 @@ def explanation(found: Explained) -> str:
         lines.append(f"  price  {of_phase(priced)}")
     if not found.price:
         return "\n".join(lines).strip()
+    if found.price.before_seconds:
+        lines += ["", f"before   {duration(found.price.before_seconds)} for what training is held against"]
+    if found.price.after:
+        lines += ["", f"after    {of_phase(found.price.after)} for the result's weights"]
     lines += ["", f"in all   {in_all(found.price)}", *too_much(found.price)]
     lines += [f"  MB     {by_part(found.price.dearest.memory)} in phase {found.price.dearest.name}"]
     lines += ["", *found.picture, "           dark moves, light stands still, empty is computed once"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,10 @@ from whet.engine.capture import Captures, Wanted, of_tokens
 from whet.engine.footprint import footprint
 from whet.engine.forward import Forward
 from whet.engine.gradient import Gradient, Part, Source
+from whet.engine.job import Beside
 from whet.engine.precision import HALF, free_device_memory, free_memory, peak_memory_mb
 from whet.engine.timing import expected_budget
-from whet.engine.timings import Kept
+from whet.engine.timings import Kept, Timings
 from whet.engine.workload import work_of
 from whet.plan.course import course
 from whet.plan.explain import boundaries
@@ -37,8 +39,9 @@ ANY = 2**40
 
 @dataclass
 class Estimator:
-    """Prices runs of one assembled model on some rows (train, valid, test). `forward` is that of the run; `cache` and
-    `identity` say where states and timings are kept, and what they depend on. `memory` is what there was before
+    """Prices runs of one assembled model on some rows (train, valid, test, and the pools `beside` that plans replay).
+    `forward` is that of the run; `cache` and `identity` say where states and timings are kept, and what they depend on.
+    `memory` is what there was before
     anything was tried, where that is known already."""
 
     parts: Assembled
@@ -47,6 +50,7 @@ class Estimator:
     forward: Forward
     cache: Path | None
     identity: str
+    beside: Sequence[Beside] = ()
     memory: Machine | None = None
     states: dict[str, State | None] = field(default_factory=dict)
 
@@ -72,8 +76,10 @@ class Estimator:
         budget, to_time = (settings.token_budget, ()) if settings.token_budget else expected
         half = self.forward.precision in HALF
         stores = {name: part.store for name, part in self.rows.items()}
-        states = self.states_for(plan) if settings.cut else {}
-        return work_of(stores, settings, self.parts.built.model, states, budget, half, to_time)
+        states, model = self.states_for(plan) if settings.cut else {}, self.parts.built.model
+        replayed = {replay.pool for phase in plan.phases for replay in phase.replay}
+        beside = [one for one in self.beside if one.pool in replayed]
+        return work_of(plan, stores, beside, settings, model, states, budget, half, to_time)
 
     def states_for(self, plan: Plan) -> dict[str, State]:
         """What arrives at the groups at which the model will be cut."""
@@ -98,6 +104,7 @@ class Estimator:
         with torch.inference_mode():
             state = cut.capture(self.forward.inputs(store, np.arange(1)))
         wanted, stores = Wanted(cut, self.identity), [self.rows[part].store for part in ("train", "valid")]
+        stores += [one.part.store for one in self.beside]
         cached = Captures(self.cache, Path(), 0).cached(wanted, stores, self.forward.passes)
         if of_tokens(state, store):
             size = state[0, 0].numel() * (2 if self.forward.precision in HALF else 4)
@@ -112,8 +119,22 @@ class Estimator:
         return Gradient(own, self.parts.built.key, self.settings.seed)
 
     @cached_property
+    def kept(self) -> Kept:
+        return Kept(self.cache, self.key)
+
+    @cached_property
+    def known(self) -> Timings:
+        """What is known from before, with the footprint in any case."""
+        found = self.kept.read()
+        if found.footprint is None:
+            found.footprint = footprint(self.gradient, self.parts.anatomy)
+            self.kept.write(found)
+        return found
+
+    @property
     def footprint(self) -> Footprint:
-        return footprint(self.gradient, self.parts.anatomy)
+        assert self.known.footprint is not None
+        return self.known.footprint
 
     @cached_property
     def per_token(self) -> float:
@@ -124,7 +145,9 @@ class Estimator:
         """The memory as it stands once the model has been used: what a first pass leaves there stays."""
         if self.memory:
             return self.memory
-        self.footprint  # noqa: B018 (it is the first pass)
+        store = self.rows["train"].store
+        with torch.inference_mode():
+            self.gradient.own.forward(store, np.arange(min(2, len(store))))
         device = self.forward.device
         if device.type == "cuda":
             held = torch.cuda.memory_allocated(device)
@@ -138,16 +161,17 @@ class Estimator:
             return None, "several processes are not timed before they run"
         if self.settings.compile:
             return None, "compiled steps are not timed before they run"
-        kept = Kept(self.cache, self.key)
-        known, optimizers = kept.read(), {p.optimizer.kind: p.optimizer for p in self.parts.plan.phases}
+        known, optimizers = self.known, {p.optimizer.kind: p.optimizer for p in self.parts.plan.phases}
         if not known.lacks(work, optimizers):
             return known.rates(work), "timed before on this machine"
         if not always and self.roughly(work) < WORTH:
             return None, "too short a run to be timed before it begins; whet explain does"
         needed = work, tuple(optimizers.values())
+        begun = time.monotonic()
         made = calibrated(self.gradient, self.parts.anatomy, *needed, known, self.per_token, self.cache)
-        kept.write(made)
-        return made.rates(work), "timed just now"
+        self.kept.write(made)
+        self.known = made
+        return made.rates(work), f"timed just now, in {time.monotonic() - begun:.1f} s"
 
     @property
     def key(self) -> str:
@@ -158,11 +182,11 @@ class Estimator:
 
     def roughly(self, work: Work) -> float:
         """About how many seconds the run takes, reckoned from a few short rows."""
-        each = self.per_token * sum(batch.tokens * batch.times for batch in work.batches) / work.per_epoch
         groups, found = len(self.parts.anatomy.groups), 0.0
         for stretch in course(self.parts.plan, self.parts.anatomy, work):
             if stretch.steps is None:
                 found += 60 * stretch.phase.length.amount
             elif stretch.padded:
-                found += stretch.steps * each * len(stretch.above) / groups
+                tokens = sum(batch.tokens * batch.times for batch in stretch.epoch.batches) / stretch.epoch.steps
+                found += stretch.steps * self.per_token * tokens * len(stretch.above) / groups
         return found

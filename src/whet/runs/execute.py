@@ -303,7 +303,7 @@ def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str,
 def priced(loop: Loop, parts: Assembled, rows: dict[str, Part], verb: str) -> Price:
     """What the run will cost, and what would fit where it needs more memory than there is."""
     job = loop.job
-    estimator = Estimator(parts, rows, job.settings, loop.forward, job.cache, job.identity)
+    estimator = Estimator(parts, rows, job.settings, loop.forward, job.cache, job.identity, job.beside)
     return with_fitting(estimator.price(always=False), estimator, verb)
 
 

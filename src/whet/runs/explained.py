@@ -79,7 +79,7 @@ def estimator_of(parts: Assembled, dataset: Dataset, settings: Settings) -> Esti
         parts.built.model, place, choose_precision(settings.precision, place.device), settings.tokens_at_once
     )
     depends = identity(parts.source.sha256, here(settings) | parts.below_head())
-    return Estimator(parts, rows, settings, forward, cache_folder(settings.cache), depends)
+    return Estimator(parts, rows, settings, forward, cache_folder(settings.cache), depends, parts.beside())
 
 
 def module_explained(given: GivenModule, inputs: Any, resolved: Resolved) -> Explained:
@@ -120,6 +120,7 @@ def with_capture(phase: PhaseFacts, estimator: Estimator) -> PhaseFacts:
     """The phase with the size of the states that it will keep, in MiB; 0 where the model runs whole."""
     state = estimator.state(phase.frozen_below) if phase.frozen_below else None
     stores = [estimator.rows[part].store for part in ("train", "valid")]
+    stores += [one.part.store for one in estimator.beside]
     places = sum(int(store.starts[-1]) if state and state.padded else len(store) for store in stores)
     return phase.model_copy(update={"captured_mb": round(places * state.size / 2**20, 1) if state else 0.0})
 

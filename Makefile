@@ -76,7 +76,7 @@ bench-intervals: $(RUNTIME) ## Measure by simulation whether intervals cover and
 bench-forgetting: $(RUNTIME) ## Measure whether what is said of forgetting can be believed
 	@$(VENV_PYTHON) benchmarks/forgetting.py $(ARGS)
 
-bench-estimates: $(RUNTIME) ## Measure how good the price before a run is, in time and memory; about an hour
+bench-estimates: $(RUNTIME) ## Measure how good the price before a run is, in time and memory; half an hour
 	@$(VENV_PYTHON) benchmarks/estimates.py $(ARGS)
 
 help: ## List the targets

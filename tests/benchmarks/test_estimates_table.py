@@ -29,13 +29,13 @@ def test_runs_are_apart_by_their_quickest_and_slowest() -> None:
 
 def test_the_summary_holds_the_errors_against_the_goals(capsys: pytest.CaptureFixture[str]) -> None:
     kept = {
-        "800 sentences/full": cell(11.0, 1020.0, [10, 10, 10]),
-        "800 sentences/lift": cell(19.0, 950.0, [10, 14, 10], [10, 10, 10]),
+        "300 sentences/full": cell(11.0, 1020.0, [10, 10, 10]),
+        "300 sentences/lift": cell(19.0, 950.0, [10, 14, 10], [10, 10, 10]),
     }
     table(kept)
     shown = capsys.readouterr().out
-    assert "| 800 sentences | full | 11.0 | 10.0 | 10 % | 1,020 | 1,000 | 2 % |" in shown
-    assert "| 400 rows of 160 | bitfit | missing |" in shown
+    assert "| 300 sentences | full | 11.0 | 10.0 | 10 % | 1,020 | 1,000 | 2 % |" in shown
+    assert "| 2,000 sentences | lora | missing |" in shown
     assert "time, 2 cases: median 50.0 % (goal 15), worst 90.0 % (goal 50): NOT met" in shown
     assert "memory, 2 cases: median 3.5 % (goal 10), worst 5.0 % (goal 30): met" in shown
-    assert "differed by more than 1.3 times: 800 sentences/lift" in shown
+    assert "differed by more than 1.3 times: 300 sentences/lift" in shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,16 @@ def with_fitting(found: Price, estimator: Estimator, verb: str) -> Price:
         return found
     limit = found.held_mb + found.free_mb
     options = list(by_options(estimator, limit))
-    strategies = sorted(by_strategies(estimator, limit), key=lambda one: -one.memory_mb) if verb == "fine_tune" else []
-    return found.model_copy(update={"fitting": (*options, *strategies)})
+    strategies = by_strategies(estimator, limit) if verb == "fine_tune" else []
+    return found.model_copy(update={"fitting": (*options, *told_apart(strategies))})
+
+
+def told_apart(found: Iterable[Alternative]) -> list[Alternative]:
+    """Those that need most first; of some that need the same, the first alone."""
+    sizes = dict[int, Alternative]()
+    for one in found:
+        sizes.setdefault(round(one.memory_mb), one)
+    return sorted(sizes.values(), key=lambda one: -one.memory_mb)
 
 
 def by_options(estimator: Estimator, limit: float) -> Iterator[Alternative]:

@@ -21,7 +21,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-adapters bench-retaining bench-verdicts bench-intervals bench-forgetting help clean FORCE
+.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-adapters bench-retaining bench-verdicts bench-intervals bench-forgetting bench-estimates help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -81,6 +81,9 @@ bench-intervals: $(RUNTIME) ## Measure by simulation whether intervals cover and
 
 bench-forgetting: $(RUNTIME) ## Measure whether what is said of forgetting can be believed
 	@$(VENV_PYTHON) benchmarks/forgetting.py $(ARGS)
+
+bench-estimates: $(RUNTIME) ## Measure how good the price before a run is, in time and memory; half an hour
+	@$(VENV_PYTHON) benchmarks/estimates.py $(ARGS)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile

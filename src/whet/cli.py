@@ -156,7 +156,9 @@ def explain(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print what would run: the settings with where each came from, and the plan. Trains nothing.
+    """Print what would run and what it would cost: the plan, time, memory, disk, and where each setting came from.
+
+    Trains nothing; the first time, it takes some seconds to time this machine.
 
     Into a file it writes the plan as YAML, the rest as comments: edit it and run it with --plan FILE.
     """

@@ -18,6 +18,7 @@ from whet.evaluate.intervals import score_intervals
 from whet.evaluate.metrics import classification, confusion
 from whet.evaluate.metrics import per_label as scores_per_label
 from whet.plan.edits import Average, NewHead
+from whet.plan.price import Disk, Memory, PhasePrice, Price, Seconds
 from whet.plan.select import everything, head, top
 from whet.plan.values import AdamW, Length, Phase, Plan, Rate
 from whet.runs.proof import against, per_label, went_wrong
@@ -163,6 +164,7 @@ def framework(folder: Path, plan: Plan, rows: int) -> dict[str, Any]:
         "truncated": {"rows": 3, "tokens": 120, "max_length": 128},
         "seconds": {"read": 0.1, "model": 1.2, "tokenise": 0.4, "train": 12.5, "test": 2.1, "save": 0.2, "total": 16.5},
         "peak_memory_mb": 812.4,
+        "estimate": an_estimate(plan),
         "precision": None,
         "moved": 22_568_456,
         "plan": plan.model_dump(mode="json"),
@@ -178,6 +180,29 @@ def framework(folder: Path, plan: Plan, rows: int) -> dict[str, Any]:
             "against": "tfidf",
         },
     }
+
+
+def an_estimate(plan: Plan) -> dict[str, Any]:
+    """A price as it was reckoned before a run: three seconds a phase, 406.2 MiB of memory."""
+    seconds = Seconds.of(capture=0.0, steps=2.5, validations=0.4, checkpoints=0.1)
+    parts = ("process", "weights", "gradients", "optimizer", "activations", "captures", "pulls")
+    phases = [
+        PhasePrice(name=p.name, seconds=seconds, memory=Memory.of(**dict.fromkeys(parts, 58.0))) for p in plan.phases
+    ]
+    whole = 3.0 * len(phases) + 2.0
+    size = {"peak_mb": 406.2, "held_mb": 90.0, "free_mb": 8000.0}
+    disk = Disk.of(model=90.0, checkpoints=300.0, captures=0.0)
+    made = Price(
+        phases=tuple(phases),
+        after=None,
+        seconds=whole,
+        before_seconds=0.0,
+        test_seconds=2.0,
+        timed="timed just now",
+        disk=disk,
+        **size,
+    )
+    return made.model_dump(mode="json")
 
 
 def proof(truth: np.ndarray, found: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:

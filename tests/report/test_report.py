@@ -369,3 +369,28 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     with pytest.raises(PathError, match="there is no folder"):
         write_report(folder, tmp_path / "nowhere" / "page.html")
+
+
+def test_the_estimate_stands_beside_what_came(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", phases=3)
+    shown = report(folder).text
+    assert "Estimated before the run, and what came" in shown
+    for line in (
+        "Training and test 11.0 s 14.6 s 1.33",
+        "Phase phase 2 3.0 s 3.2 s 1.07",
+        "Most memory 406 MiB 812 MiB",
+    ):
+        assert line.replace(" ", "") in shown.replace(" ", "")
+
+
+def test_a_run_that_was_not_timed_shows_its_memory_alone(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    estimate = read(folder, "metrics.json")["estimate"] | {"seconds": None, "test_seconds": None}
+    shown = report(change(folder, "metrics.json", estimate=estimate)).text
+    assert "Most memory406 MiB" in shown
+    assert "Training and test" not in shown
+
+
+def test_a_run_without_an_estimate_is_reported_as_before(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "Estimated before" not in report(change(folder, "metrics.json", estimate=None)).text

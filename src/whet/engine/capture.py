@@ -118,6 +118,11 @@ class Captures:
         facts |= {"from": origin, "seconds": round(time.monotonic() - begun, 2)}
         return found, {**facts, "below_seconds": round(sum(states.seconds for states in found.values()), 2)}
 
+    def cached(self, wanted: Wanted, stores: Sequence[TokenStore], run: Pass) -> bool:
+        """Are there files with these states from another run? Whether they are whole shows when they are read."""
+        paths = [self._path(wanted, store, run) for store in stores]
+        return all(path is not None and path.exists() for path in paths)
+
     def _compute(self, wanted: Sequence[Wanted], stores: Sequence[TokenStore], run: Pass) -> None:
         for store in stores:
             made = run.states([w.cut for w in wanted], store, self._allocate)

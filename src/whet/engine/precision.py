@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
 
 import psutil
 import torch
@@ -65,6 +67,12 @@ def processes() -> PartialState:
 
 def peak_memory_mb() -> float:
     """The most resident memory that this process has held, in MiB."""
+    peak = _peak_of_all()
+    return peak if peak > _inherited() else _own_peak() or peak
+
+
+def _peak_of_all() -> float:
+    """As the system counts: on Linux with what held this process's number before, up to whoever started it."""
     import resource
     import sys
 
@@ -72,17 +80,49 @@ def peak_memory_mb() -> float:
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def free_memory() -> int:
-    """Bytes of memory that this process can still take, a container's limit counted."""
-    free = int(psutil.virtual_memory().available)
+@cache
+def _inherited() -> float:
+    """The part of that which is not this process's own, as long as that is more; found at the first call."""
+    peak = _peak_of_all()
+    return peak if 0 < _own_peak() < peak else 0.0
+
+
+def _own_peak() -> float:
+    """This process's alone, where the system tells (Linux), which takes longer to read; else 0."""
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
-            allowed = limit.read().strip()
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as current:
-            used = int(current.read())
-    except (OSError, ValueError):
-        return free
-    return free if allowed == "max" else max(0, min(free, int(allowed) - used))
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return 0.0
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process can still take, the limits of its control groups counted."""
+    return max(0, min([int(psutil.virtual_memory().available), *allowed_by_groups()]))
+
+
+def allowed_by_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Bytes that each control group around this process, a container's among them, still allows (cgroups(7): version 2,
+    or the memory controller of version 1). Pages of files, which the system takes back, are not counted as used."""
+    try:
+        lines = [line.strip().split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        lines = [["0", "", "/"]]
+    found = []
+    for _, controllers, path in lines:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "memory" if controllers else root
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        inner = top / path.lstrip("/")
+        for folder in [place for place in (inner, *inner.parents) if place == top or top in place.parents]:
+            try:
+                limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in names)
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
+                found.append(int(limit) - int(used) + int(stat.get("inactive_file", 0)))
+            except (OSError, ValueError):
+                continue  # no limit here ("max"), or no such group
+    return found
 
 
 def free_device_memory(device: torch.device) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from torch import nn
 
 from whet.config import TOKENS_AT_ONCE
 from whet.data.store import width_of
+from whet.engine.forward import Forward
 from whet.engine.gradient import Gradient, forget
 
 CALIBRATION_STEPS = 20
 TRIED = (1024, 2048, 4096)
 """On a processor more was never faster (docs/decisions/0015-tokens-at-once.md), and it costs memory."""
 TRIED_ON_GPU = (4096, 16384, 65536)
+GRADIENTS = 3
+"""Timed with each budget."""
 CLEARLY = 0.97
 """A larger budget is taken where a step takes less than this share of the time."""
 
@@ -48,9 +52,7 @@ def timed_budget(
 ) -> int:
     """The budget for which a batch of middling length takes least time, or the one kept in `folder` for this machine,
     model and length of batch. Leaves no gradient behind."""
-    lengths = gradient.own.part.store.lengths
-    rows = np.argsort(lengths, kind="stable")[len(lengths) // 2 :][:batch_size]
-    tokens = len(rows) * width_of(int(lengths[rows].max()))
+    rows, tokens = middling(gradient.own.part.store.lengths, batch_size)
     kept = Remembered(folder, f"{identity} {gradient.own.forward.precision} {tokens}")
     tried = TRIED if gradient.own.forward.device.type == "cpu" else TRIED_ON_GPU
     if tokens <= tried[0]:
@@ -62,10 +64,30 @@ def timed_budget(
     return found
 
 
+def expected_budget(
+    forward: Forward, lengths: np.ndarray, batch_size: int, folder: Path | None, identity: str
+) -> tuple[int, tuple[int, ...]]:
+    """The budget that `timed_budget` will give as far as is known before, and those that it will time for that."""
+    tokens = middling(lengths, batch_size)[1]
+    tried = TRIED if forward.device.type == "cpu" else TRIED_ON_GPU
+    if folder is None or tokens <= tried[0] or forward.place.num_processes > 1:
+        return TOKENS_AT_ONCE, ()
+    found = Remembered(folder, f"{identity} {forward.precision} {tokens}").read()
+    if found is not None:
+        return found, ()
+    return TOKENS_AT_ONCE, (tried[0], *(budget for before, budget in pairwise(tried) if tokens > before))
+
+
+def middling(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+    """The rows of a batch of middling length, and its padded tokens."""
+    rows = np.argsort(lengths, kind="stable")[len(lengths) // 2 :][:batch_size]
+    return rows, len(rows) * width_of(int(lengths[rows].max()))
+
+
 def seconds_of(gradient: Gradient, moving: Mapping[str, nn.Parameter], rows: np.ndarray, token_budget: int) -> float:
     """Seconds that a gradient on `rows` takes; the quickest of three, of which the first finds its kernels."""
     gradient.own.forward.token_budget, times = token_budget, []
-    for _ in range(3):
+    for _ in range(GRADIENTS):
         begun = time.monotonic()
         float(gradient(rows, 0, moving))
         times.append(time.monotonic() - begun)

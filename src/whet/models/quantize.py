@@ -63,6 +63,21 @@ def quantized(parameter: nn.Parameter) -> bool:
     return type(parameter) is not nn.Parameter
 
 
+def storages(tensor: Any) -> list[torch.UntypedStorage]:
+    """What a tensor lies in: of one that is made of others, what those lie in."""
+    if hasattr(type(tensor), "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return [storage for name in names for storage in storages(getattr(tensor, name))]
+    return [tensor.untyped_storage()]
+
+
+def bytes_of(parameter: nn.Parameter) -> int:
+    """Bytes of a parameter, of a rounded one with its scales."""
+    scales = getattr(getattr(parameter, "quant_state", None), "absmax", None)
+    parts = [*storages(parameter), *([] if scales is None else storages(scales))]
+    return sum(part.nbytes() for part in parts)
+
+
 def numbers_in(parameter: nn.Parameter) -> int:
     """How many weights a parameter stands for; those of nf4 lie two in a byte."""
     state = getattr(parameter, "quant_state", None)

@@ -75,6 +75,16 @@ def rows_in_use(model: nn.Module, moving: frozenset[str], tokens: Callable[[], n
         setattr(model.get_submodule(owner), own, table)
 
 
+def numbers_in_use(model: nn.Module, tokens: np.ndarray) -> dict[str, int]:
+    """The parameter that is the token table, with how many of its numbers train while it moves; empty where the whole
+    table does."""
+    found = _table(model)
+    if found is None or len(tokens) > WORTH * found[1].num_embeddings:
+        return {}
+    name, table = found
+    return {f"{name}.weight": len(tokens) * table.embedding_dim}
+
+
 def _table(model: nn.Module) -> tuple[str, nn.Embedding] | None:
     body: Any = getattr(model, "body", model)
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from whet.plan.anatomy import Anatomy
 from whet.plan.base import Value
+from whet.plan.price import Price
 from whet.plan.values import Length, Plan
 
 
@@ -35,7 +36,7 @@ class GroupFacts(Value):
 
 class Explained(Value):
     """What would run: the plan, its phases in numbers, every option and where it came from, the groups of the model,
-    rows of each part, and what was noticed in the data."""
+    rows of each part, what was noticed in the data, and the price; None without data."""
 
     plan: Plan
     phases: tuple[PhaseFacts, ...]
@@ -46,6 +47,7 @@ class Explained(Value):
     rows: dict[str, int]
     notes: tuple[str, ...]
     picture: tuple[str, ...]
+    price: Price | None = None
 
 
 def explain(plan: Plan, anatomy: Anatomy, rows: int, batch_size: int) -> tuple[PhaseFacts, ...]:

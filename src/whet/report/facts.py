@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,43 @@ def seconds(run: RunFiles) -> list[tuple[str, float, float]]:
     """(stage, seconds, share of the total), in the order in which they ran."""
     found = run.metrics["seconds"]
     return [(stage, value, value / found["total"]) for stage, value in found.items() if stage != "total"]
+
+
+@dataclass(frozen=True)
+class Reckoned:
+    """What was estimated before a run beside what came: seconds, or MiB of memory. `ratio` is actual / estimated."""
+
+    what: str
+    estimated: float
+    actual: float
+    unit: str
+
+    @property
+    def ratio(self) -> float | None:
+        return self.actual / self.estimated if self.estimated else None
+
+
+def reckoned(run: RunFiles) -> list[Reckoned]:
+    """Time by phase and in all, and memory, as estimated and as they were; nothing where a run has no estimate."""
+    estimate, made = run.metrics.get("estimate"), run.metrics
+    if not estimate:
+        return []
+    rows = []
+    if estimate["seconds"] is not None:
+        went = made["phases"]
+        timed = [
+            (f"Phase {one['name']}", one["seconds"]["total"], now["seconds"])
+            for one, now in zip(estimate["phases"], went, strict=True)
+        ]
+        beside = estimate["before_seconds"] + ((estimate["after"] or {}).get("seconds") or {"total": 0.0})["total"]
+        if beside:
+            rest = made["seconds"]["train"] - sum(now["seconds"] for now in went)
+            timed.append(("Before and after the phases", beside, rest))
+        test = made["seconds"]["test"]
+        timed.append(("Scoring the test rows", estimate["test_seconds"], test))
+        timed.append(("Training and test", estimate["seconds"], made["seconds"]["train"] + test))
+        rows = [Reckoned(*one, "s") for one in timed]
+    return [*rows, Reckoned("Most memory", estimate["peak_mb"], made["peak_memory_mb"], "MiB")]
 
 
 def captured(run: RunFiles) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "model": facts.model(run),
         "seconds": facts.seconds(run),
         "captured": facts.captured(run),
+        "reckoned": facts.reckoned(run),
         "handed_over": facts.handed_over(run),
         "command": facts.command(run),
         "with_whet": facts.with_whet(run),

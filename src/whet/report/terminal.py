@@ -14,7 +14,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from whet.plan.explain import Explained, PhaseFacts
+from whet.plan.price import Price
 from whet.report import forgetting
+from whet.report.price import by_part, duration, in_all, of_phase, too_much
 
 PLAIN_SECONDS = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
@@ -36,6 +38,8 @@ class Screen:
             self.say(f"note: {line['note']}")
         elif self.quiet:
             return
+        elif "price" in line:
+            self.priced(line["price"])
         elif "tokenised" in line:
             self.tokenised(line["tokenised"], line["of"])
         elif "baselines" in line:
@@ -69,6 +73,11 @@ class Screen:
         self.say(f"tokens   {cut} at {truncated['max_length']} tokens")
         for number, phase in enumerate(phases, start=1):
             self.say(f"phase {number}  {describe(phase)}")
+
+    def priced(self, price: Price) -> None:
+        self.say(f"price    {in_all(price)}")
+        for line in too_much(price):
+            self.say(line)
 
     def before(self, scores: dict[str, float | str]) -> None:
         """What simple methods reach on the validation rows. Training begins now, and its first line can wait."""
@@ -253,14 +262,22 @@ def explanation(found: Explained) -> str:
     if found.rows:
         lines.insert(0, "rows: " + ", ".join(f"{size} {part}" for part, size in found.rows.items()))
     lines += ["", f"hidden size {found.hidden_size or 'unknown'}", groups_table(found)]
-    for number, phase in enumerate(found.phases, start=1):
+    prices = found.price.phases if found.price else ()
+    for number, (phase, priced) in enumerate(zip(found.phases, prices, strict=True), start=1):
         kept = f", keeps {phase.captured_mb:.1f} MB" if phase.captured_mb else ""
         lines += ["", f"phase {number}  {describe(phase)}{kept}"]
         if len(set(phase.rates.values())) > 1:
             lines.append("  rates  " + ", ".join(f"{names} {rate:.3g}" for names, rate in folded(phase.rates)))
         lines.append("  moves  " + ", ".join(f"{name} {count(size)}" for name, size in phase.groups.items()))
-    if not found.rows:
+        lines.append(f"  price  {of_phase(priced)}")
+    if not found.price:
         return "\n".join(lines).strip()
+    if found.price.before_seconds:
+        lines += ["", f"before   {duration(found.price.before_seconds)} for what training is held against"]
+    if found.price.after:
+        lines += ["", f"after    {of_phase(found.price.after)} for the result's weights"]
+    lines += ["", f"in all   {in_all(found.price)}", *too_much(found.price)]
+    lines += [f"  MB     {by_part(found.price.dearest.memory)} in phase {found.price.dearest.name}"]
     lines += ["", *found.picture, "           dark moves, light stands still, empty is computed once"]
     options = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("option", "value", "from"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from whet.plan.anatomy import Anatomy
 from whet.plan.edits import Edit, LowRank, NewHead, Prefix, Prompt, QuantizeBody
 from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
+from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.runs.replay import Pool, beside, located, own_labels, pools
 from whet.tasks.classification import Classification
@@ -93,6 +94,24 @@ class Assembled:
         again = built_for(self.source, self.plan.edits, self.task, self.seed)
         add_heads(again, self.source, own_labels(self.pools), self.seed)
         return dict(again.model.named_parameters())
+
+    def with_strategy(self, strategy: Strategy, settings: Settings) -> Assembled:
+        """The same with the plan of another strategy; with a model of its own where that one changes it otherwise.
+
+        Raises `WhetError` where the strategy is not for this model.
+        """
+        plan = located(strategy(self.anatomy, settings.defaults()))
+        check_edits(plan)
+        if any(phase.replay for phase in plan.phases):
+            raise StrategyError(f"{strategy} replays rows, which have not been read")
+        built, anatomy = self.built, self.anatomy
+        if plan.edits != self.plan.edits:
+            built, anatomy, _ = _built(self.source, self.tokenizer, plan.edits, self.task, settings)
+            again = strategy(anatomy, settings.defaults())
+            plan = again.model_copy(update={"edits": plan.edits})
+        plan = share_minutes(plan, anatomy)
+        check_moves(plan, anatomy)
+        return replace(self, plan=plan, built=built, anatomy=anatomy, pools=(), others=())
 
 
 def assemble(

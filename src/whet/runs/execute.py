@@ -28,12 +28,15 @@ from whet.engine.precision import choose_precision, processes
 from whet.errors import Interrupted, RunError, TrainingError
 from whet.models.given import GivenModule
 from whet.plan.explain import PhaseFacts, explain
+from whet.plan.price import Price
 from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, Watch, assemble, use_attention_for
 from whet.runs.before import FILE, Found, baselines, on_validation
+from whet.runs.estimate import Estimator
 from whet.runs.finish import calibrate, keep_model, merge, result, row_counts, score_test, truncated, write_predictions
+from whet.runs.fitting import with_fitting
 from whet.runs.folder import FORMAT, Folder
 
 
@@ -232,6 +235,9 @@ def train(
     watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores)})
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
+        with clock.stage("price"):
+            found_price = priced(loop, parts, rows, folder.read_json("run.json")["verb"])
+        watch({"price": found_price})
         known = None
         if settings.forgetting:
             from whet.runs.forgetting import known_before  # statistics are slow to import: not before they are needed
@@ -262,6 +268,7 @@ def train(
             folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
             made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
             made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)
+            made |= {"estimate": found_price.model_dump(mode="json")}
             made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
             folder.write_json("metrics.json", made)
             folder.event("finished")
@@ -291,6 +298,13 @@ def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str,
         watch=watch,
         beside=parts.beside(watch),
     )
+
+
+def priced(loop: Loop, parts: Assembled, rows: dict[str, Part], verb: str) -> Price:
+    """What the run will cost, and what would fit where it needs more memory than there is."""
+    job = loop.job
+    estimator = Estimator(parts, rows, job.settings, loop.forward, job.cache, job.identity, job.beside)
+    return with_fitting(estimator.price(always=False), estimator, verb)
 
 
 def report(folder: Folder) -> None:

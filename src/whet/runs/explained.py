@@ -6,15 +6,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from whet.config import Resolved, resolve
+from whet.config import Resolved, Settings, resolve
 from whet.data.check import Columns, Findings, Rows
 from whet.data.split import Dataset
-from whet.data.store import TokenStore
+from whet.engine.capture import cache_folder, identity
 from whet.engine.forward import Forward
-from whet.engine.precision import HALF, choose_precision, processes
+from whet.engine.precision import choose_precision, processes
 from whet.errors import SettingsError
 from whet.models.anatomy import anatomy_of
 from whet.models.cut import find_cut
@@ -22,9 +21,11 @@ from whet.models.given import GivenModule, called, head_of, refuse_adapters
 from whet.models.heads import outputs_of
 from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
-from whet.runs.assemble import Assembled, assemble
-from whet.runs.execute import read_rows
+from whet.runs.assemble import Assembled, assemble, use_attention_for
+from whet.runs.estimate import Estimator
+from whet.runs.execute import here, read_rows
 from whet.runs.finish import row_counts
+from whet.runs.fitting import with_fitting
 
 
 def explained(
@@ -42,8 +43,8 @@ def explained(
         raise SettingsError("give rows to explain a run, or --model M to see what a model is made of")
     dataset = no_rows() if data is None else read_rows(resolved.settings, data)
     parts = assemble(resolved, dataset, given=given)
-    store, valid = parts.tokens(dataset.train), parts.tokens(dataset.valid)
-    forward = Forward(parts.built.model, processes(), "fp32", resolved.settings.tokens_at_once)
+    estimator = estimator_of(parts, dataset, resolved.settings)
+    forward, store = estimator.forward, estimator.rows["train"].store
     groups = tuple(
         GroupFacts(name=g.name, parameters=g.size, cut=forward.find_cut(g.name, parts.anatomy, store) is not None)
         for g in parts.anatomy.groups
@@ -53,7 +54,7 @@ def explained(
     phases = () if data is None else facts(parts.plan, parts.anatomy, rows, resolved.settings.batch_size)
     return Explained(
         plan=parts.plan,
-        phases=tuple(with_capture(phase, forward, store, valid, resolved.settings.precision) for phase in phases),
+        phases=tuple(with_capture(phase, estimator) for phase in phases),
         settings=settings,
         sources=sources,
         groups=groups,
@@ -65,7 +66,20 @@ def explained(
             *(note for pool in parts.pools for note in pool.notes),
         ),
         picture=tuple(picture(parts.plan, parts.anatomy, -(-rows // resolved.settings.batch_size))),
+        price=None if data is None else with_fitting(estimator.price(always=True), estimator, verb),
     )
+
+
+def estimator_of(parts: Assembled, dataset: Dataset, settings: Settings) -> Estimator:
+    """What prices the run that these settings ask for."""
+    rows = {name: parts.part(getattr(dataset, name)) for name in ("train", "valid", "test")}
+    use_attention_for(parts.built.model, max(int(part.store.lengths.max(initial=0)) for part in rows.values()))
+    place = processes()
+    forward = Forward(
+        parts.built.model, place, choose_precision(settings.precision, place.device), settings.tokens_at_once
+    )
+    depends = identity(parts.source.sha256, here(settings) | parts.below_head())
+    return Estimator(parts, rows, settings, forward, cache_folder(settings.cache), depends, parts.beside())
 
 
 def module_explained(given: GivenModule, inputs: Any, resolved: Resolved) -> Explained:
@@ -102,18 +116,13 @@ def no_rows() -> Dataset:
     return Dataset(rows, rows, rows, ("a", "b"), Columns("text", "label"), Findings())
 
 
-def with_capture(
-    phase: PhaseFacts, forward: Forward, store: TokenStore, valid: TokenStore, precision: str
-) -> PhaseFacts:
+def with_capture(phase: PhaseFacts, estimator: Estimator) -> PhaseFacts:
     """The phase with the size of the states that it will keep, in MiB; 0 where the model runs whole."""
-    cut = forward.cuts.get(phase.frozen_below) if phase.frozen_below else None
-    if cut is None:
-        return phase.model_copy(update={"captured_mb": 0.0})
-    with torch.inference_mode():
-        state = cut.capture(forward.inputs(store, np.arange(1)))
-    half = choose_precision(precision, forward.device) in HALF and state.dim() > 2
-    places = len(store) + len(valid) if state.dim() == 2 else int(store.starts[-1] + valid.starts[-1])
-    return phase.model_copy(update={"captured_mb": round(places * state.shape[-1] * (2 if half else 4) / 2**20, 1)})
+    state = estimator.state(phase.frozen_below) if phase.frozen_below else None
+    stores = [estimator.rows[part].store for part in ("train", "valid")]
+    stores += [one.part.store for one in estimator.beside]
+    places = sum(int(store.starts[-1]) if state and state.padded else len(store) for store in stores)
+    return phase.model_copy(update={"captured_mb": round(places * state.size / 2**20, 1) if state else 0.0})
 
 
 def with_sources(resolved: Resolved, dataset: Dataset, parts: Assembled) -> tuple[dict[str, Any], dict[str, str]]:

@@ -18,6 +18,7 @@ from whet.engine.forward import Forward
 from whet.engine.gradient import Part
 from whet.engine.job import Outcome
 from whet.engine.precision import processes
+from whet.engine.workload import MERGED_ROWS
 from whet.errors import ModelError
 from whet.evaluate.baselines import Absent, Baseline
 from whet.evaluate.metrics import overfitting
@@ -30,8 +31,6 @@ from whet.runs.assemble import Assembled
 from whet.runs.folder import Folder
 from whet.runs.note import note_for
 
-MERGE_ROWS = 64
-"""Rows on which a merged model is compared with what it was merged from."""
 MERGED = 1e-3
 """So much of the largest output may a merge change any of them, in fp32; rounding alone is far below."""
 
@@ -52,7 +51,7 @@ def merge(parts: Assembled, valid: Part, settings: Settings) -> dict[str, Any] |
     """
     if parts.built.adapted is None or not any(isinstance(edit, Merge) for edit in parts.plan.finish):
         return None
-    rows = valid.store.take(np.arange(min(MERGE_ROWS, len(valid.store))))
+    rows = valid.store.take(np.arange(min(MERGED_ROWS, len(valid.store))))
     forward = Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once)
     before = forward.all(rows)
     merge_adapters(parts.built.adapted)

@@ -115,7 +115,9 @@ def explain(
     inputs: Any = None,
     **options: Any,
 ) -> Explained:
-    """What `fine_tune` (or `verb="train"`) would do with the same arguments: trains nothing, writes nothing.
+    """What `fine_tune` (or `verb="train"`) would do with the same arguments, and what it would cost.
+
+    Trains nothing, and writes nothing but how fast the machine is, into the cache folder.
 
     Without data, give `model`: its groups, their parameters, and where it can be cut. Where `model` is a torch module,
     `inputs` is a batch for it: a tensor, or a mapping of its arguments; with data, `tokenizer` makes the batches.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes
+from whet.report import cases, classes, numbers
 from whet.report.run_files import RunFiles
 
 
@@ -53,11 +53,16 @@ def wrong(run: RunFiles) -> dict[str, Any]:
     return {"confident": sure, "doubted": cases.doubted(run), "doubted_above": above}
 
 
+def of_numbers(run: RunFiles) -> dict[str, Any]:
+    return {"numbers": run.metrics["numbers"], "far_off": numbers.far_off(run), "scatter": numbers.pictures(run)}
+
+
 PANELS = (
     Panel("confusions", "Confusions", "confusion", confusions),
     Panel("classes", "Classes", "per_label", per_class),
     Panel("calibration", "Confidence", "calibration", confidence),
     Panel("mistakes", "Mistakes", "mistakes", wrong),
+    Panel("numbers", "Truth and prediction", "numbers", of_numbers),
 )
 """In the order in which they stand."""
 

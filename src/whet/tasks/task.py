@@ -214,6 +214,10 @@ class Task(Labelled, ABC):
         """Rows of lines of text, as they come from standard input; an empty one is a row too."""
         return Rows("standard input", tuple(given), (), tuple(range(1, len(given) + 1)))
 
+    def used(self, tokenizer: Any) -> Usage:
+        """How the saved model is used with its tokenizer."""
+        return self.usage
+
     # What is made of the test rows
 
     def intervals(self, truth: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, Interval]:

@@ -34,6 +34,7 @@ WRONG: dict[str, Any] = {
     "label_smoothing": "1",
     "class_weight": "balancd",
     "patience": "0",
+    "task": "clasification",
     "metric": "acuracy",
     "validations_per_epoch": "0",
     "gradient_checkpointing": "maybe",
@@ -61,6 +62,7 @@ ANY_TEXT = {
     "label": "any column's name: whether it is there depends on the file",
     "plan": "any file's name: whether it holds a plan is found when it is read",
     "remember": "any file's name: whether it holds rows is found when it is read",
+    "text_b": "any column's name: whether it is there depends on the file",
     "cache": "any folder's name, or off",
     "out": "any folder's name: whether it can be made is found when it is made",
 }
@@ -132,7 +134,10 @@ def test_all_wrong_options_come_in_one_message() -> None:
         ({"num_epochs": 1}, "did you mean epochs?"),
         ({"xyz": 1}, "xyz  unknown; --help lists the options"),
         ({"quite": True}, "did you mean quiet?"),
-        ({"metric": "acuracy"}, "must be accuracy, macro_f1, mcc or log_loss; did you mean accuracy?"),
+        (
+            {"metric": "acuracy"},
+            "must be a score of the task: accuracy, macro_f1, mcc, log_loss; did you mean accuracy?",
+        ),
         ({"schedule": "linaer"}, "unknown schedule 'linaer'; did you mean linear?"),
         ({"optimizer": "sgd(momentun=0.9)"}, "no argument 'momentun'; did you mean momentum?"),
         ({"optimizer": "sgd(momentum=2)"}, "optimizer sgd: momentum: Input should be less than 1"),

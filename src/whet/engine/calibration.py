@@ -20,11 +20,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from whet.data.store import STEP, width_of
+from whet.data.store import STEP, Part, width_of
 from whet.engine import checkpoint
 from whet.engine.forward import Boundary, Forward, set_modes
 from whet.engine.frozen import cast_once
-from whet.engine.gradient import Gradient, Part, forget, length_of
+from whet.engine.gradient import Gradient, forget, length_of
 from whet.engine.journal import Journal
 from whet.engine.optimizers import Stepper
 from whet.engine.precision import peak_memory_mb, products

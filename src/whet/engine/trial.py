@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from whet.data.store import TokenStore
-from whet.engine.gradient import Gradient, Part
+from whet.data.store import Part, Ragged, Targets, TokenStore
+from whet.engine.gradient import Gradient
 from whet.models.cut import in_eval_mode
 from whet.models.quantize import quantized
 from whet.plan.anatomy import Anatomy
@@ -48,14 +48,21 @@ def made_rows(store: TokenStore, batch: Batch) -> TokenStore:
     """Rows of one length, the batch's width or the most that the model takes, from the tokens of `store`."""
     length = min(batch.width, store.max_length)
     ids = np.resize(store.ids, batch.rows * length)
-    return TokenStore(ids, np.arange(batch.rows + 1, dtype=np.int64) * length, store.pad, store.max_length, 0, 0)
+    segments = None if store.segments is None else np.resize(store.segments, batch.rows * length)
+    starts = np.arange(batch.rows + 1, dtype=np.int64) * length
+    return replace(store, ids=ids, starts=starts, truncated=0, tokens_lost=0, segments=segments)
 
 
 def made_part(part: Part, batch: Batch) -> Part:
     """Such rows with targets. Raises `TypeError` where `part` holds no tokens."""
     if not isinstance(part.store, TokenStore):
         raise TypeError("rows can be made from tokens only")
-    return Part(made_rows(part.store, batch), np.resize(part.targets, batch.rows), tuple(range(batch.rows)))
+    store, targets = made_rows(part.store, batch), part.targets
+    if isinstance(targets, Ragged):
+        made: Targets = Ragged(np.resize(targets.values, (len(store.ids), *targets.values.shape[1:])), store.starts)
+    else:
+        made = np.resize(targets, (batch.rows, *targets.shape[1:]))
+    return Part(store, made, tuple(range(batch.rows)))
 
 
 def with_part(gradient: Gradient, part: Part) -> Gradient:

@@ -14,11 +14,12 @@ import psutil
 import torch
 
 from whet.config import Settings
+from whet.data.store import Part
 from whet.engine.calibration import calibrated, seconds_per_token
 from whet.engine.capture import Captures, Wanted, of_tokens
 from whet.engine.footprint import footprint
 from whet.engine.forward import Forward
-from whet.engine.gradient import Gradient, Part, Source
+from whet.engine.gradient import Gradient, Source
 from whet.engine.job import Beside
 from whet.engine.precision import HALF, free_device_memory, free_memory, peak_memory_mb
 from whet.engine.timing import expected_budget

@@ -56,7 +56,7 @@ def kept(gradient: Gradient, anatomy: Anatomy, batch: Batch) -> dict[str, float]
     held: list[Tensor] = []  # so that no address comes twice
 
     def keep(tensor: Tensor) -> None:
-        """Nothing is handed on: the pass never comes back, and a graph that held its own results would stay for good."""
+        """Hands nothing on: no pass comes back, and a graph that held its own results would stay for good."""
         held.append(tensor.detach())
         for storage in storages(tensor):
             if storage.data_ptr() not in seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,6 +111,21 @@ def test_the_footprint_is_what_training_keeps(moves: str, job_of: JobOf) -> None
     assert len(outputs) == batch.rows
     assert sum(line.of(batch) for line in lines.values()) == pytest.approx(sum(kept.values()), rel=0.05)
     assert set(lines) == {group.name for group in job.anatomy.groups}
+
+
+def test_a_footprint_keeps_no_tensor(job_of: JobOf) -> None:
+    """In two bytes, where copies of all weights are among what a pass keeps."""
+
+    def alive() -> int:
+        gc.collect()
+        found = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+        return sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in found}.values())
+
+    job = job_of(precision="bf16")
+    gradient = gradient_of(job)
+    before = alive()
+    footprint(gradient, job.anatomy)
+    assert alive() <= before + 2**16
 
 
 def test_a_gradient_that_only_passes_keeps_less_in_every_block(job_of: JobOf) -> None:

@@ -53,18 +53,24 @@ def kept(gradient: Gradient, anatomy: Anatomy, batch: Batch) -> dict[str, float]
     found = dict.fromkeys((group.name for group in anatomy.groups), 0.0)
     current = anatomy.groups[0].name
 
-    def keep(tensor: Tensor) -> Tensor:
+    held: list[Tensor] = []  # so that no address comes twice
+
+    def keep(tensor: Tensor) -> None:
+        """Hands nothing on: no pass comes back, and a graph that held its own results would stay for good."""
+        held.append(tensor.detach())
         for storage in storages(tensor):
             if storage.data_ptr() not in seen:
                 seen.add(storage.data_ptr())
                 found[current] += storage.nbytes()
-        return tensor
 
     def enter(name: str) -> None:
         nonlocal current
         current = name
 
-    with entered(forward.model, anatomy, enter), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        entered(forward.model, anatomy, enter),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing),
+    ):
         loss = gradient.own.task.loss(forward(part.store, rows), torch.from_numpy(part.targets).to(forward.device))
     del loss
     return found

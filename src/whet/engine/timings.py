@@ -118,16 +118,20 @@ def shapes_of(batches: Sequence[Batch], most: int) -> list[Shape]:
 
 def line_through(points: Sequence[tuple[Batch, float]]) -> Line:
     """The line with no negative part that is nearest to the points, by relative error."""
-    from scipy.optimize import nnls  # slow to import
-
     points = [(batch, value) for batch, value in points if value > 0]
     if not points:
         return Line()
     terms = np.array([[1.0, b.rows, b.tokens, b.tokens * b.width] for b, _ in points])
     shares = terms / np.array([[value] for _, value in points])
-    sizes = shares.max(0)
-    found, _ = nnls(shares / sizes, np.ones(len(points)))
-    fixed, row, token, square = (float(value) for value in found / sizes)
+    sizes, used = shares.max(0), list(range(terms.shape[1]))
+    found = np.zeros(terms.shape[1])
+    while used:  # scipy's nnls would cost a short run more memory than all that is found here
+        solved = np.linalg.lstsq(shares[:, used] / sizes[used], np.ones(len(points)), rcond=None)[0]
+        if (solved >= -1e-9).all():
+            found[used] = solved.clip(0) / sizes[used]
+            break
+        used.pop(int(solved.argmin()))
+    fixed, row, token, square = (float(value) for value in found)
     return Line(fixed=fixed, row=row, token=token, square=square)
 
 

@@ -30,9 +30,9 @@ def with_fitting(found: Price, estimator: Estimator, verb: str) -> Price:
 
 def told_apart(found: Iterable[Alternative]) -> list[Alternative]:
     """Those that need most first; of some that need the same, the first alone."""
-    sizes = dict[int, Alternative]()
+    sizes = dict[float, Alternative]()
     for one in found:
-        sizes.setdefault(round(one.memory_mb), one)
+        sizes.setdefault(one.memory_mb, one)
     return sorted(sizes.values(), key=lambda one: -one.memory_mb)
 
 

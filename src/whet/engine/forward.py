@@ -49,7 +49,7 @@ class Forward:
         self.token_budget = token_budget
         self.boundary: Boundary | None = None
         self.cuts: dict[str, Cut | None] = {}
-        if any(parameter.device != self.device for parameter in model.parameters()):
+        if any(parameter.device.type != self.device.type for parameter in model.parameters()):
             self.model.to(self.device)  # torch cannot move rounded weights while anything refers to them
 
     def __call__(self, store: TokenStore, rows: np.ndarray) -> Tensor:

@@ -146,9 +146,9 @@ class Estimator:
         """The memory as it stands once the model has been used: what a first pass leaves there stays."""
         if self.memory:
             return self.memory
-        store = self.rows["train"].store
+        store, forward = self.rows["train"].store, self.gradient.own.forward
         with torch.inference_mode():
-            self.gradient.own.forward(store, np.arange(min(2, len(store))))
+            forward(store, np.arange(min(2, len(store))))
         device = self.forward.device
         if device.type == "cuda":
             held = torch.cuda.memory_allocated(device)

@@ -259,9 +259,11 @@ def train(
     watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores), "scores": shows})
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
-        with clock.stage("price"):
-            found_price = priced(loop, parts, rows, folder.read_json("run.json")["verb"])
-        watch({"price": found_price})
+        price = None
+        if place.is_main_process:  # the others need not know, and run.json may not be there yet for them
+            with clock.stage("price"):
+                price = priced(loop, parts, rows, folder.read_json("run.json")["verb"])
+            watch({"price": price})
         known = None
         if settings.forgetting:
             from whet.runs.forgetting import known_before  # statistics are slow to import: not before they are needed
@@ -293,7 +295,7 @@ def train(
             folder.write_json("run.json", asked)
             made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
             made |= proof(dataset, parts.task, settings, outcome, scored.tested, found, lost)
-            made |= {"estimate": found_price.model_dump(mode="json")}
+            made |= {"estimate": price.model_dump(mode="json") if price else None}
             made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
             folder.write_json("metrics.json", made)
             folder.event("finished")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whet.data.schemes import Entity, entities, every_tag, in_bio, may_follow, scheme_of, tags_of
@@ -38,6 +38,7 @@ def test_each_scheme_is_recognised_and_becomes_the_same_bio(tags: tuple[tuple[st
     assert made.invalid == ()
 
 
+@settings(deadline=None, max_examples=50)
 @given(spans_in_words())
 def test_every_way_of_writing_entities_gives_them_back(spans: tuple[int, list[Entity]]) -> None:
     words, found = spans
@@ -95,6 +96,7 @@ def test_bioes_tells_what_is_not_closed_or_not_open(tags: list[str], wrong: list
     assert [one.word for one in in_bio([tags], "BIOES").invalid] == wrong
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(every_tag(["B-PER", "I-LOC"])), max_size=8))
 def test_what_is_invalid_is_what_may_not_follow(tags: list[str]) -> None:
     wrong = [n for n, tag in enumerate(tags) if not may_follow(tags[n - 1] if n else None, tag)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whet.data.check import Findings
@@ -67,7 +69,9 @@ def test_another_scheme_and_what_is_invalid_in_it_are_said_with_rows() -> None:
     sentences, findings = checked(rows)
     assert sentences.labels == (("B-X", "I-X"), ("I-X", "O"), ("B-X", "I-X"))
     assert findings.notes[0] == "the given rows: tags are in BIOES; read as BIO"
-    assert "2 tags stand where BIOES allows none such, the first 'E-X' at word 1 of row 2 (rows 2, 3)" in findings.notes[1]
+    assert (
+        "2 tags stand where BIOES allows none such, the first 'E-X' at word 1 of row 2 (rows 2, 3)" in findings.notes[1]
+    )
     assert "--repair-tags" in findings.notes[1]
     mended, findings = checked(rows, repair=True)
     assert mended.labels[1] == ("B-X", "O")
@@ -108,9 +112,7 @@ def test_spans_outside_their_text_leave_the_row_out() -> None:
 def test_a_span_inside_a_word_takes_the_whole_word_and_is_reported() -> None:
     sentences, findings = checked([{"text": "superconductors!", "spans": [[5, 14, "X"]]}])
     assert sentences.labels == (("B-X", "O"),)
-    assert findings.notes == [
-        "the given rows: 1 spans begin or end inside a word and take the whole of it (row 1)"
-    ]
+    assert findings.notes == ["the given rows: 1 spans begin or end inside a word and take the whole of it (row 1)"]
 
 
 def test_of_overlapping_spans_the_longest_is_kept_and_the_others_are_reported() -> None:
@@ -120,6 +122,7 @@ def test_of_overlapping_spans_the_longest_is_kept_and_the_others_are_reported() 
     assert "2 spans overlap a longer one" in findings.notes[-1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(alphabet="ab -.ß東京ำ\u0301\u200d \n", max_size=30))
 def test_words_hold_every_character_but_space_once_and_in_order(text: str) -> None:
     bounds = words_of(text)
@@ -132,6 +135,7 @@ def test_marks_stay_with_their_letters_and_ideographs_stand_alone() -> None:
     assert [text[start:end] for start, end in words_of(text)] == ["हिन्दी", "cafe\u0301", "don", "'", "t", "東", "京"]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_spans_that_end_with_words_come_back_from_their_tags(data: st.DataObject) -> None:
     text = data.draw(st.text(alphabet="ab -.東", min_size=1, max_size=25))
@@ -157,3 +161,18 @@ def test_the_fingerprint_tells_words_and_tags_apart() -> None:
         {"tokens": ["a", "b c"], "tags": ["X", "X"]},
     ]
     assert len({checked([row])[0].fingerprint for row in rows}) == 3
+
+
+def test_the_example_is_tagged_throughout_and_no_sentence_stands_in_it_twice() -> None:
+    table, findings = read(Path(__file__).parents[2] / "examples" / "orders.jsonl"), Findings()
+    columns = tag_columns(table, None, None)
+    assert columns is not None
+    sentences, scheme = check_tagged(table, columns, findings)
+    assert len(sentences) >= 150
+    assert scheme == "BIO"
+    assert findings.notes == []
+    assert not findings.dropped
+    assert len({text.casefold() for text in sentences.texts}) == len(sentences)
+    found = Counter(one.type for tags in sentences.labels for one in entities(tags))
+    assert set(found) == {"AMOUNT", "DATE", "ITEM", "PERSON", "PLACE"}
+    assert min(found.values()) >= 50

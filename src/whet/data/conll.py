@@ -41,7 +41,9 @@ def read_conll(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int], 
     widths = [len(fields) for block in blocks for _, fields in block]
     width = max(set(widths), key=widths.count) if widths else 0
     if width < 2:
-        raise DataError(f"{path} is no file of words and tags: its lines need a word and a tag, divided by tab or spaces")
+        raise DataError(
+            f"{path} is no file of words and tags: its lines need a word and a tag, divided by tab or spaces"
+        )
     names = list(UNIVERSAL[:width]) if universal else [TOKENS, *(f"column {n}" for n in range(2, width)), TAGS]
     columns: dict[str, list[Any]] = {name: [] for name in names}
     lines, dropped, notes = [], dict[str, int](), list[str]()

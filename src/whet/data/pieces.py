@@ -92,12 +92,13 @@ def pieces(
     room = max_length - len(before) - len(after)
     if room < 1:
         raise ModelError(f"max_length {max_length} leaves no room for a word beside {len(before) + len(after)} markers")
-    made, firsts, counts, source, lacking, divided = list[np.ndarray](), list[np.ndarray](), [], list[int](), 0, 0
-    at = 0
+    made, firsts, counts, source = list[np.ndarray](), list[np.ndarray](), list[int](), list[int]()
+    at = lacking = divided = parts = 0
     for number, (ids, first, lost) in enumerate(_sentences(sentences, tokenizer, told)):
         lacking += lost
         cuts = windows(first, len(ids), room)
-        divided += len(cuts) > 1
+        if len(cuts) > 1:
+            divided, parts = divided + 1, parts + len(cuts)
         offsets = []
         for start, end in cuts:
             made.append(np.concatenate([before, ids[start:end], after]))
@@ -112,7 +113,7 @@ def pieces(
     places = np.concatenate([np.zeros(0, np.int64), *firsts]).astype(np.int64)
     known = np.zeros(0, np.int64) if numbers is None else numbers
     words = Words(places, known, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), starts, np.array(source))
-    return Pieces(store, words, divided, len(made) - len(sentences) + divided if divided else 0, lacking)
+    return Pieces(store, words, divided, parts, lacking)
 
 
 def refuse_slow(tokenizer: Any) -> None:
@@ -146,9 +147,13 @@ def _sentences(sentences: Sentences, tokenizer: Any, told: Told) -> Iterator[tup
             return_token_type_ids=False,
             verbose=False,
         )
-        rows = zip(texts, sentences.words[start : start + LOT], encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        rows = zip(
+            texts, sentences.words[start : start + LOT], encoded["input_ids"], encoded["offset_mapping"], strict=True
+        )
         for text, bounds, ids, offsets in rows:
-            yield first_pieces(text, bounds, np.array(ids, np.int32), np.array(offsets, np.int64), unknown)
+            yield first_pieces(
+                text, bounds, np.array(ids, np.int32), np.array(offsets, np.int64).reshape(-1, 2), unknown
+            )
         told(start + len(texts), len(sentences))
 
 
@@ -164,7 +169,7 @@ def first_pieces(
     for number, (start, end) in enumerate(bounds):
         word_at[start:end] = number
     owner = np.full(len(ids), -1)
-    real = np.flatnonzero(offsets[:, 1] > offsets[:, 0]) if len(ids) else np.zeros(0, int)
+    real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
     first, last = word_at[offsets[real, 0]], word_at[offsets[real, 1] - 1]
     owner[real] = np.where(first >= 0, first, last)
     present, places = np.unique(owner, return_index=True)
@@ -174,7 +179,10 @@ def first_pieces(
     if not len(lacking):
         return ids, made, 0
     # Before the first sub-word of the next word that has one, so that the order of the words is kept.
-    following = [next((int(made[after]) for after in range(word + 1, len(made)) if made[after] >= 0), len(ids)) for word in lacking]
+    following = [
+        next((int(made[after]) for after in range(word + 1, len(made)) if made[after] >= 0), len(ids))
+        for word in lacking
+    ]
     shift = np.searchsorted(np.array(following), np.arange(len(ids) + 1), side="right")
     moved = np.where(made >= 0, made + shift[np.maximum(made, 0)], -1)
     moved[lacking] = np.array(following) + np.arange(len(lacking))

@@ -90,7 +90,9 @@ def _span(one: Any) -> Span | None:
 
 def outside(text: str, spans: Sequence[Span]) -> list[Span]:
     """Those spans that lie outside the text, hold nothing, or end before they begin."""
-    return [span for span in spans if not 0 <= span.start < span.end <= len(text) or not text[span.start : span.end].strip()]
+    return [
+        span for span in spans if not 0 <= span.start < span.end <= len(text) or not text[span.start : span.end].strip()
+    ]
 
 
 def place(text: str, words: Bounds, spans: Sequence[Span]) -> Placed:

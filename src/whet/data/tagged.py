@@ -85,7 +85,7 @@ class Seen:
 
 
 def rows_named(lines: Sequence[int]) -> str:
-    """"row 4", or "rows 4, 9, 12 and 3 more"."""
+    """ "row 4", or "rows 4, 9, 12 and 3 more"."""
     some = list(dict.fromkeys(lines))
     shown = ", ".join(str(line) for line in some[:SHOWN])
     more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_a_word_is_read_where_its_own_sub_words_begin(kind: str, rows: list[list
         if not made.lacking:
             assert ids.tolist() == tokenizer(joined(row)[0])["input_ids"], "not as the text becomes tokens elsewhere"
         edges = [*places, made.store.starts[number + 1]]
-        for word, (first, then) in zip(row, zip(edges, edges[1:], strict=False), strict=True):
+        for word, (first, then) in zip(row, pairwise(edges), strict=True):
             said = tokenizer.decode(made.store.ids[first:then], skip_special_tokens=True).replace(" ", "")
             assert kind != "byte-level" or said == word
 

@@ -20,8 +20,8 @@ Block = list[tuple[int, list[str]]]
 
 
 def looks_like_conll(text: str) -> bool:
-    """Whether a text file without a telling name holds words in columns: blank lines divide it into blocks, most of more
-    than one line, whose lines all have the same number of fields, two at least, and no spaces beside them."""
+    """Whether a text file without a telling name holds words in columns: blank lines divide it into blocks of more than
+    two lines on average, and all lines have the same number of fields, two at least."""
     blocks = _blocks(text[:SAMPLE], universal=False)[: -1 if len(text) > SAMPLE else None]
     widths = {len(fields) for block in blocks for _, fields in block}
     lines = sum(len(block) for block in blocks)
@@ -33,16 +33,15 @@ def read_conll(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int], 
 
     Each cell is the list of a sentence's words, or of their fields in one column: `tokens` is the first, `tags` the
     last, `column 2` and so on those between. Fields are divided by tabs where there are any, else by spaces. Lines
-    that begin with -DOCSTART- divide documents, and comments before a sentence (# name = value) are left out; of CoNLL-U so are ranges and
-    empty nodes. Raises `DataError` where no line has two fields.
+    that begin with -DOCSTART- divide documents. Comments before a sentence (# name = value) are left out; of CoNLL-U
+    also ranges and empty nodes. Raises `DataError` where no line has two fields.
     """
-    universal = path.suffix.lower() == ".conllu"
     blocks = _blocks(text, universal=universal)
     widths = [len(fields) for block in blocks for _, fields in block]
     width = max(set(widths), key=widths.count) if widths else 0
     if width < 2:
         raise DataError(
-            f"{path} is no file of words and tags: its lines need a word and a tag, divided by tab or spaces"
+            f"{path} is no file of words and tags: a line needs a word and a tag, with a tab or space between"
         )
     names = list(UNIVERSAL[:width]) if universal else [TOKENS, *(f"column {n}" for n in range(2, width)), TAGS]
     columns: dict[str, list[Any]] = {name: [] for name in names}

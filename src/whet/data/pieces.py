@@ -120,8 +120,8 @@ def refuse_slow(tokenizer: Any) -> None:
     """Raises `ModelError` where a tokenizer does not tell which characters a sub-word stands for."""
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"tagging needs to know which word a sub-word belongs to, and {type(tokenizer).__name__} cannot tell: it has "
-            "no fast version (no tokenizer.json). Choose another model"
+            f"tagging needs to know which word a sub-word belongs to, and {type(tokenizer).__name__} cannot tell: it "
+            "has no fast version (no tokenizer.json). Choose another model"
         )
 
 
@@ -147,13 +147,10 @@ def _sentences(sentences: Sentences, tokenizer: Any, told: Told) -> Iterator[tup
             return_token_type_ids=False,
             verbose=False,
         )
-        rows = zip(
-            texts, sentences.words[start : start + LOT], encoded["input_ids"], encoded["offset_mapping"], strict=True
-        )
-        for text, bounds, ids, offsets in rows:
-            yield first_pieces(
-                text, bounds, np.array(ids, np.int32), np.array(offsets, np.int64).reshape(-1, 2), unknown
-            )
+        columns = (sentences.words[start : start + LOT], encoded["input_ids"], encoded["offset_mapping"])
+        for text, bounds, ids, offsets in zip(texts, *columns, strict=True):
+            characters = np.array(offsets, np.int64).reshape(-1, 2)
+            yield first_pieces(text, bounds, np.array(ids, np.int32), characters, unknown)
         told(start + len(texts), len(sentences))
 
 
@@ -179,10 +176,8 @@ def first_pieces(
     if not len(lacking):
         return ids, made, 0
     # Before the first sub-word of the next word that has one, so that the order of the words is kept.
-    following = [
-        next((int(made[after]) for after in range(word + 1, len(made)) if made[after] >= 0), len(ids))
-        for word in lacking
-    ]
+    later = [made[word:][made[word:] >= 0] for word in lacking]
+    following = [int(found[0]) if len(found) else len(ids) for found in later]
     shift = np.searchsorted(np.array(following), np.arange(len(ids) + 1), side="right")
     moved = np.where(made >= 0, made + shift[np.maximum(made, 0)], -1)
     moved[lacking] = np.array(following) + np.arange(len(lacking))

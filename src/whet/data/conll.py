@@ -36,6 +36,7 @@ def read_conll(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int], 
     that begin with -DOCSTART- divide documents. Comments before a sentence (# name = value) are left out; of CoNLL-U
     also ranges and empty nodes. Raises `DataError` where no line has two fields.
     """
+    universal = path.suffix.lower() == ".conllu"
     blocks = _blocks(text, universal=universal)
     widths = [len(fields) for block in blocks for _, fields in block]
     width = max(set(widths), key=widths.count) if widths else 0

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from whet.data.store import LOT, TokenStore, width_of
-from whet.data.tagged import Sentences
+from whet.data.check import Rows
+from whet.data.store import LOT, NO_LOSS, Ragged, TokenStore
 from whet.errors import ModelError
 
-UNTAGGED = -100
-"""What stands where no word is learnt: the number that cross-entropy leaves out."""
 OVERLAP = 4
 """Neighbouring windows share a quarter of their room, at least."""
 
@@ -27,37 +24,32 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Words:
-    """Where the words of sentences stand among the tokens of a store, and the number of each word's tag.
+    """Where the words of sentences stand among the tokens of a store.
 
-    `places` (N words) are positions in the store's flat tokens, `numbers` the tags' numbers (N; empty where none are
-    known); sentence s has the words `starts[s]:starts[s + 1]`. `rows` are the starts of the store's rows, and `source`
-    is the sentence that each row is of. Indexed by rows it gives what the engine learns: tag numbers, rows x width,
-    where a word is read, and UNTAGGED elsewhere. Every word is read once.
+    `places` (N words) are positions in the store's flat tokens; sentence s has the words `starts[s]:starts[s + 1]`.
+    `source` is the sentence that each row of the store is of. Every word is read once.
     """
 
     places: np.ndarray
-    numbers: np.ndarray
     starts: np.ndarray
-    rows: np.ndarray
     source: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.rows) - 1
+    def targets(self, numbers: np.ndarray, rows: np.ndarray) -> Ragged:
+        """The tags' numbers (N) where the words are read, and `NO_LOSS` at all other tokens; `rows` are the starts of
+        the store's rows."""
+        made = np.full(rows[-1], NO_LOSS, np.int64)
+        made[self.places] = numbers
+        return Ragged(made, rows)
 
-    @cached_property
-    def flat(self) -> np.ndarray:
-        """The tag number at each token of the store."""
-        made = np.full(self.rows[-1], UNTAGGED, np.int64)
-        made[self.places] = self.numbers
-        return made
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        lengths = np.diff(self.rows)[rows]
-        places = np.arange(width_of(int(lengths.max())))
-        real = places[None, :] < lengths[:, None]
-        made = np.full(real.shape, UNTAGGED, np.int64)
-        made[real] = self.flat[(self.rows[:-1][rows][:, None] + places[None, :])[real]]
-        return made
+    def taken(self, chosen: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The places of the words that are read in the rows `chosen`, in a store of these rows alone; `rows` are the
+        starts of the whole store's rows."""
+        owner = np.searchsorted(rows, self.places, side="right") - 1
+        now = np.concatenate([[0], np.cumsum(np.diff(rows)[chosen])])
+        moved = np.full(len(rows) - 1, -1)
+        moved[chosen] = now[:-1]
+        kept = moved[owner] >= 0
+        return (self.places - rows[owner] + moved[owner])[kept]
 
 
 @dataclass(frozen=True)
@@ -76,13 +68,12 @@ class Pieces:
 
 
 def pieces(
-    sentences: Sentences,
+    sentences: Rows,
     tokenizer: Any,
     max_length: int,
-    numbers: np.ndarray | None = None,
     told: Told = lambda done, of: None,
 ) -> Pieces:
-    """Sentences as sub-words. `numbers` are the tags' numbers of all words, where they are known.
+    """Sentences as sub-words.
 
     Of a sentence that gives more than `max_length` tokens, overlapping windows become rows, and each word is read in
     the one where it has most context. Raises `ModelError` for a tokenizer that does not tell where sub-words stand.
@@ -111,8 +102,7 @@ def pieces(
     flat = np.concatenate([np.zeros(0, np.int32), *made]).astype(np.int32)
     store = TokenStore(flat, starts, tokenizer.pad_token_id if len(sentences) else 0, max_length, 0, 0)
     places = np.concatenate([np.zeros(0, np.int64), *firsts]).astype(np.int64)
-    known = np.zeros(0, np.int64) if numbers is None else numbers
-    words = Words(places, known, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), starts, np.array(source))
+    words = Words(places, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), np.array(source, np.int64))
     return Pieces(store, words, divided, parts, lacking)
 
 
@@ -133,7 +123,7 @@ def ends(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.array(whole[:at], np.int32), np.array(whole[at + len(bare) :], np.int32)
 
 
-def _sentences(sentences: Sentences, tokenizer: Any, told: Told) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+def _sentences(sentences: Rows, tokenizer: Any, told: Told) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """For each sentence its ids, the place of each word's first sub-word among them, and how many words gave none."""
     unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
     for start in range(0, len(sentences), LOT):

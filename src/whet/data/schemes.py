@@ -57,6 +57,11 @@ def parts(tag: str) -> tuple[str, str]:
     return "", tag
 
 
+def marks(tag: str) -> bool:
+    """Whether a tag has a prefix that says where its word stands in an entity."""
+    return parts(tag)[0] in PREFIXES
+
+
 def scheme_of(sentences: Sequence[Tags]) -> Scheme:
     """The scheme that tags are written in. Of BIO and IOB1 the one that leaves fewer tags invalid, BIO of equals.
 
@@ -138,7 +143,7 @@ def every_tag(tags: Iterable[str]) -> tuple[str, ...]:
     """The tags that a head has outputs for: plain ones in alphabetical order; of BIO first O, then B- and I- of every
     type, also where the rows hold only one of the two."""
     present = set(tags)
-    kinds = sorted({parts(tag)[1] for tag in present if parts(tag)[0] in PREFIXES})
+    kinds = sorted({parts(tag)[1] for tag in present if marks(tag)})
     if not kinds:
         return tuple(sorted(present))
     return (OUTSIDE, *(f"{letter}-{kind}" for kind in kinds for letter in "BI"))

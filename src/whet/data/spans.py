@@ -9,13 +9,11 @@ from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from whet.data.check import Spans
 from whet.data.schemes import Entity, tags_of
 
 APART = ((0x0E00, 0x0EFF), (0x2E80, 0x31FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 """Scripts written without spaces between words (Thai, Lao, Chinese, Japanese): each character is a word."""
-
-Bounds = tuple[tuple[int, int], ...]
-"""Where each word begins and ends in its text, in characters."""
 
 
 class Span(NamedTuple):
@@ -47,7 +45,7 @@ def _kind(character: str) -> str:
     return "word" if letter else "alone"
 
 
-def words_of(text: str) -> Bounds:
+def words_of(text: str) -> Spans:
     """The words of a text: runs of letters, digits and marks; every other character that is no space by itself."""
     found: list[tuple[int, int]] = []
     at = 0
@@ -95,7 +93,7 @@ def outside(text: str, spans: Sequence[Span]) -> list[Span]:
     ]
 
 
-def place(text: str, words: Bounds, spans: Sequence[Span]) -> Placed:
+def place(text: str, words: Spans, spans: Sequence[Span]) -> Placed:
     """The BIO tags that spans give the words of a text. None of them lies outside it.
 
     Space at a span's ends is no part of it. A span that begins or ends inside a word takes the whole word. Of spans

@@ -1,78 +1,39 @@
-"""Checking rows of words and tags before they are learnt from: what is left out and why, with the rows' numbers."""
+"""How rows of words and tags, or of texts and spans, are read: which columns, what is left out and why."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from whet.data import schemes
-from whet.data.check import Findings, as_text
+from whet.data.check import TEXT_NAMES, Columns, Findings, Rows, Spans, Wishes, as_text, named, none_looks_like
 from whet.data.read import Table
+from whet.data.reading import Labelled
 from whet.data.schemes import Invalid, Scheme
-from whet.data.spans import Bounds, Span, outside, place, spans_in, words_of
-from whet.errors import DataError
+from whet.data.spans import Span, outside, place, spans_in, words_of
+from whet.errors import DataError, PathError, did_you_mean
 
 TOKEN_NAMES = ("tokens", "words")
 TAG_NAMES = ("tags", "ner_tags", "pos_tags", "upos", "labels", "label")
 SPAN_NAMES = ("spans", "entities", "ents", "annotations")
+SAMPLE = 200
+"""Rows by which columns are recognised."""
 SHOWN = 5
 """Rows that a finding names."""
 
-
-@dataclass(frozen=True)
-class Sentences:
-    """Checked sentences: text, the words' tags in BIO or plain (empty where none were asked for), where each sentence
-    stands in its source, and where each word stands in its text."""
-
-    name: str
-    texts: tuple[str, ...]
-    labels: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
-    words: tuple[Bounds, ...]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, positions: Sequence[int]) -> Sentences:
-        return Sentences(
-            self.name,
-            tuple(self.texts[p] for p in positions),
-            tuple(self.labels[p] for p in positions) if self.labels else (),
-            tuple(self.lines[p] for p in positions),
-            tuple(self.words[p] for p in positions),
-        )
-
-    def tokens(self, number: int) -> list[str]:
-        """The words of a sentence."""
-        return [self.texts[number][start:end] for start, end in self.words[number]]
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over texts, words and tags in order."""
-        digest = hashlib.sha256()
-        for number, text in enumerate(self.texts):
-            row = [text, self.words[number], self.labels[number] if self.labels else None]
-            raw = json.dumps(row).encode("utf-8", "surrogatepass")
-            digest.update(len(raw).to_bytes(8, "little") + raw)
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class TagColumns:
-    """The columns of the words and their tags, or of the texts and their spans; `tags` is None for rows to predict."""
-
-    words: str
-    tags: str | None
-    spans: bool
+Cell = tuple[int, Any, Any]
+"""A row's line, and what stands in its two columns."""
+Sentence = tuple[int, str, Spans, tuple[str, ...]]
+"""A line, a text, its words and their tags."""
 
 
 @dataclass
 class Seen:
-    """What is found row by row: the first rows of each kind, and how many things in all."""
+    """What is found row by row: the rows of each kind, and how many things in all."""
 
+    findings: Findings
     rows: dict[str, list[int]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -80,128 +41,151 @@ class Seen:
         self.rows.setdefault(what, []).append(line)
         self.counts[what] = self.counts.get(what, 0) + count
 
+    def leave_out(self, reason: str, line: int) -> None:
+        self.findings.dropped[reason] += 1
+        self.add(f"left out, {reason}", line)
+
     def notes(self, name: str) -> list[str]:
         return [f"{name}: {self.counts[what]} {what} ({rows_named(rows)})" for what, rows in self.rows.items()]
 
 
+class Tagged(Labelled):
+    """Words with a tag each, or a text with spans."""
+
+    @classmethod
+    def columns(cls, table: Table, wishes: Wishes) -> tuple[Columns, list[str]]:
+        """Those asked for; else words with `tags` and its like, or a text with `spans` or `entities`."""
+        notes = []
+        for name, option in ((wishes.text, "text"), (wishes.label, "label")):
+            if name is not None:
+                table.column(name, option)
+        words = wishes.text or named(table, (*TOKEN_NAMES, *TEXT_NAMES), without=wishes.label)
+        if words is None:
+            raise DataError(none_looks_like(table, "words or texts", "text"))
+        first, then = (TAG_NAMES, SPAN_NAMES) if words.lower() in TOKEN_NAMES else (SPAN_NAMES, TAG_NAMES)
+        tags = wishes.label or named(table, (*first, *then), without=words)
+        if tags is None:
+            raise DataError(none_looks_like(table, "tags or spans", "label"))
+        if words == tags:
+            raise PathError(f"--text and --label both name the column {words!r}")
+        spans = of_spans(table, words, tags)
+        if wishes.label is None:
+            notes.append(f"{'span' if spans else 'tag'} column: {tags}")
+        if wishes.text is None:
+            notes.append(f"{'text' if spans else 'word'} column: {words}")
+        return Columns(words, tags), notes
+
+    @classmethod
+    def likeness(cls, table: Table, wishes: Wishes) -> float:
+        """0.95 where words and tags are lists of the same lengths, or spans are such; else 0."""
+        try:
+            columns, _ = cls.columns(table, wishes)
+        except (DataError, PathError):
+            return 0.0
+        words, tags = table.columns[columns.text][:SAMPLE], table.columns[str(columns.label)][:SAMPLE]
+        if of_spans(table, columns.text, str(columns.label)):
+            return 0.95 if any(spans_in(cell) for cell in tags) else 0.0
+        by_name = columns.text.lower() in TOKEN_NAMES and str(columns.label).lower() in TAG_NAMES
+        if not by_name and not all(isinstance(cell, list) for cell in (*words, *tags) if cell is not None):
+            return 0.0
+        fit = [len(cells(one)) == len(cells(other)) > 0 for one, other in zip(words, tags, strict=True)]
+        return 0.95 if sum(fit) > len(fit) / 2 else 0.0
+
+    @classmethod
+    def check(
+        cls,
+        table: Table,
+        columns: Columns,
+        findings: Findings,
+        *,
+        clean_labels: bool = False,
+        known: Iterable[str] = (),
+    ) -> Rows:
+        """The sentences that can be used, with tags in BIO or plain; `clean_labels` mends what is invalid.
+
+        Sentences that cannot be used are counted in `findings.dropped`. They, what was done to spans, and what is
+        invalid in the scheme are named by row in `findings.notes`. Raises `DataError` where nothing is left, or where
+        the tags mix schemes.
+        """
+        findings.notes += table.notes
+        findings.dropped.update(table.dropped)
+        seen, label = Seen(findings), str(columns.label)
+        spans = of_spans(table, columns.text, label)
+        rows = zip(table.lines, table.columns[columns.text], table.columns[label], strict=True)
+        found = list(_of_spans(rows, seen) if spans else _of_words(rows, seen))
+        findings.notes += seen.notes(table.name)
+        if not found:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in findings.dropped.items())
+            raise DataError(f"{table.name}: no row can be used ({reasons or 'it holds none'})")
+        lines, texts, words, tags = zip(*found, strict=True)
+        plain = bool(known) and all(not schemes.marks(tag) for tag in known)
+        made = schemes.in_bio(tags, "BIO" if spans else "plain" if plain else None, repair=clean_labels)
+        findings.notes += _said_of_scheme(table.name, made.invalid, made.scheme, lines, clean_labels)
+        return Rows(table.name, texts, made.tags, lines, words=words)
+
+    @classmethod
+    def names(cls, rows: Rows, columns: Columns) -> tuple[str, ...]:
+        return schemes.every_tag(tag for tags in rows.labels for tag in tags)
+
+    @classmethod
+    def strata(cls, rows: Rows) -> Sequence[str]:
+        """The rarest type (or plain tag) of each sentence: so rare ones are in all parts, and in training first."""
+        kinds = [{schemes.parts(tag)[1] for tag in tags} for tags in rows.labels]
+        counts = Counter(kind for own in kinds for kind in own)
+        return [min(own, key=lambda kind: (counts[kind], kind)) for own in kinds]
+
+    @classmethod
+    def refuse_too_little(cls, rows: Rows, findings: Findings) -> None:
+        found = {tag for tags in rows.labels for tag in tags}
+        if len(found) < 2:
+            raise DataError(
+                f"{rows.name}: every word has the tag {next(iter(found))!r}; two or more different tags are needed. "
+                "Is --label the right column?"
+            )
+
+    @classmethod
+    def refuse_unknown(cls, part: Rows, names: tuple[str, ...]) -> None:
+        known = set(names)
+        for line, tags in zip(part.lines, part.labels, strict=True):
+            for tag in tags:
+                if tag not in known:
+                    raise DataError(
+                        f"unknown tag {tag!r} ({part.name}, row {line}): it does not occur in the training rows; "
+                        f"{did_you_mean(tag, names)}"
+                    )
+
+    @classmethod
+    def notice(cls, train: Rows, findings: Findings) -> None:
+        """Types of few entities, or plain tags of few words."""
+        marked = any(schemes.marks(tag) for tags in train.labels for tag in tags)
+        kinds = [[one.type for one in schemes.entities(tags)] if marked else tags for tags in train.labels]
+        counts = Counter(kind for own in kinds for kind in own)
+        few = [f"{kind} ({count})" for kind, count in counts.most_common()[::-1] if count < 5]
+        if few:
+            what = "types have fewer than 5 entities" if marked else "tags have fewer than 5 words"
+            findings.notes.append(f"{len(few)} {what} to train on: {', '.join(few[:5])}")
+
+
+def of_spans(table: Table, words: str, tags: str) -> bool:
+    """Whether a column holds spans of the texts in another."""
+    texts = [cell for cell in table.columns[words][:SAMPLE] if cell is not None]
+    held = [cell for cell in table.columns[tags][:SAMPLE] if cell is not None]
+    return all(isinstance(text, str) for text in texts) and all(spans_in(cell) is not None for cell in held)
+
+
+def sentences(given: Iterable[Any], name: str, lines: Sequence[int]) -> Rows:
+    """Rows to predict: of each item that is a text its words, of each that is a list of words these. Nothing is left
+    out."""
+    pairs = [(one, words_of(one)) if isinstance(one, str) else joined([as_text(word) for word in one]) for one in given]
+    return Rows(name, tuple(text for text, _ in pairs), (), tuple(lines), words=tuple(words for _, words in pairs))
+
+
 def rows_named(lines: Sequence[int]) -> str:
-    """ "row 4", or "rows 4, 9, 12 and 3 more"."""
+    """`row 4`, or `rows 4, 9, 12, 15, 16 and 3 more`."""
     some = list(dict.fromkeys(lines))
     shown = ", ".join(str(line) for line in some[:SHOWN])
     more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
     return f"{'row' if len(some) == 1 else 'rows'} {shown}{more}"
-
-
-def tag_columns(table: Table, text: str | None, label: str | None) -> TagColumns | None:
-    """The columns of words and tags, or of texts and spans: those asked for, else recognised by name; None where there
-    are none such."""
-    by_lower = {name.lower(): name for name in reversed(list(table.columns))}
-
-    def named(names: tuple[str, ...]) -> str | None:
-        return next((by_lower[name] for name in names if name in by_lower), None)
-
-    words, tags = text or named(TOKEN_NAMES), label or named(TAG_NAMES)
-    if words is not None and tags is not None and words in table.columns and _lists(table.columns[words]):
-        return TagColumns(words, tags, spans=False)
-    words, spans = text or named(("text", "sentence", "content")), label or named(SPAN_NAMES)
-    if words is not None and spans is not None and spans in table.columns:
-        rows = [value for value in table.columns[spans] if value is not None]
-        if rows and all(spans_in(value) is not None for value in rows[:100]):
-            return TagColumns(words, spans, spans=True)
-    return None
-
-
-def _lists(values: Sequence[Any]) -> bool:
-    """Whether cells hold lists, or, of a table of texts, words divided by spaces."""
-    return all(isinstance(value, Sequence) for value in values if value is not None)
-
-
-def check_tagged(
-    table: Table, columns: TagColumns, findings: Findings, *, repair: bool = False, scheme: Scheme | None = None
-) -> tuple[Sentences, Scheme]:
-    """The sentences that can be used, with tags in BIO or plain, and the scheme that they came in.
-
-    Sentences that cannot be used are counted in `findings.dropped`; they, what was done to spans and what is invalid in
-    the scheme are named by row in `findings.notes`. With `repair` what is invalid is mended. A known `scheme` is not
-    guessed again. Raises `DataError` where nothing is left, or where the tags mix schemes.
-    """
-    findings.notes += table.notes
-    findings.dropped.update(table.dropped)
-    seen = Seen()
-    read = _of_spans if columns.spans else _of_words
-    found = list(read(table, columns, findings, seen))
-    if not found:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in findings.dropped.items())
-        raise DataError(f"{table.name}: no row can be used ({reasons or 'it holds none'})")
-    lines, texts, words, tags = (tuple(column) for column in zip(*found, strict=True))
-    made: tuple[tuple[str, ...], ...] = ()
-    if columns.tags is not None:
-        own = "BIO" if columns.spans else scheme if scheme in ("BIO", "plain") else None
-        bio = schemes.in_bio(tags, own, repair=repair)
-        scheme, made = bio.scheme, bio.tags
-        findings.notes += _said_of_scheme(table.name, bio.invalid, bio.scheme, lines, repair)
-    findings.notes += seen.notes(table.name)
-    return Sentences(table.name, texts, made, lines, words), scheme or "plain"
-
-
-def _said_of_scheme(
-    name: str, invalid: Sequence[Invalid], scheme: Scheme, lines: Sequence[int], repair: bool
-) -> list[str]:
-    notes = [] if scheme in ("BIO", "plain") else [f"{name}: tags are in {scheme}; read as BIO"]
-    if invalid:
-        rows = rows_named([lines[one.sentence] for one in invalid])
-        first = invalid[0]
-        done = "repaired" if repair else "left as they are; --repair-tags mends them"
-        count = "1 tag stands" if len(invalid) == 1 else f"{len(invalid)} tags stand"
-        notes.append(
-            f"{name}: {count} where {scheme} allows none such, the first {first.tag!r} at word {first.word + 1} of row "
-            f"{lines[first.sentence]} ({rows}): {done}"
-        )
-    return notes
-
-
-def _of_words(table: Table, columns: TagColumns, findings: Findings, seen: Seen) -> Any:
-    every = table.columns[columns.tags] if columns.tags is not None else [None] * len(table)
-    for line, words, tags in zip(table.lines, table.columns[columns.words], every, strict=True):
-        tokens = [as_text(token) for token in cells(words)]
-        own = [as_text(tag).strip() for tag in cells(tags)]
-        if not any(token.strip() for token in tokens):
-            _leave_out("empty sentence", line, findings, seen)
-        elif columns.tags is not None and len(tokens) != len(own):
-            _leave_out("unequal numbers of tokens and tags", line, findings, seen)
-        elif columns.tags is not None and not all(own):
-            _leave_out("a word without a tag", line, findings, seen)
-        else:
-            yield (line, *joined(tokens), tuple(own))
-
-
-def _of_spans(table: Table, columns: TagColumns, findings: Findings, seen: Seen) -> Any:
-    every = table.columns[columns.tags] if columns.tags is not None else [None] * len(table)
-    for line, value, cell in zip(table.lines, table.columns[columns.words], every, strict=True):
-        text, spans = as_text(value), spans_in(cell)
-        if not text.strip():
-            _leave_out("empty sentence", line, findings, seen)
-        elif spans is None:
-            _leave_out("spans that are no list of start, end and label", line, findings, seen)
-        elif outside(text, spans):
-            _leave_out("a span outside the text", line, findings, seen)
-        else:
-            yield (line, text, words_of(text), _placed(text, spans, line, seen))
-
-
-def _placed(text: str, spans: list[Span], line: int, seen: Seen) -> tuple[str, ...]:
-    words = words_of(text)
-    found = place(text, words, spans)
-    if found.inside:
-        seen.add("spans begin or end inside a word and take the whole of it", line, len(found.inside))
-    if found.overlapping:
-        seen.add("spans overlap a longer one, or share a word with it, and are left out", line, len(found.overlapping))
-    return found.tags
-
-
-def _leave_out(reason: str, line: int, findings: Findings, seen: Seen) -> None:
-    findings.dropped[reason] += 1
-    seen.add(f"left out, {reason}", line)
 
 
 def cells(value: Any) -> list[Any]:
@@ -211,10 +195,61 @@ def cells(value: Any) -> list[Any]:
     return value.split() if isinstance(value, str) else list(value)
 
 
-def joined(tokens: Sequence[str]) -> tuple[str, Bounds]:
+def joined(tokens: Sequence[str]) -> tuple[str, Spans]:
     """A text of words with spaces between, and where each stands in it."""
     bounds, at = [], 0
     for token in tokens:
         bounds.append((at, at + len(token)))
         at += len(token) + 1
     return " ".join(tokens), tuple(bounds)
+
+
+def _said_of_scheme(
+    name: str, invalid: Sequence[Invalid], scheme: Scheme, lines: Sequence[int], mended: bool
+) -> list[str]:
+    notes = [] if scheme in ("BIO", "plain") else [f"{name}: tags are in {scheme}; read as BIO"]
+    if invalid:
+        rows, first = rows_named([lines[one.sentence] for one in invalid]), invalid[0]
+        done = "mended" if mended else "left as they are; --clean-labels mends them"
+        count = "1 tag stands" if len(invalid) == 1 else f"{len(invalid)} tags stand"
+        notes.append(
+            f"{name}: {count} where {scheme} allows none such, the first {first.tag!r} at word {first.word + 1} of row "
+            f"{lines[first.sentence]} ({rows}): {done}"
+        )
+    return notes
+
+
+def _of_words(rows: Iterable[Cell], seen: Seen) -> Iterator[Sentence]:
+    for line, words, tags in rows:
+        tokens = [as_text(token) for token in cells(words)]
+        own = tuple(as_text(tag).strip() for tag in cells(tags))
+        if not any(token.strip() for token in tokens):
+            seen.leave_out("empty sentence", line)
+        elif len(tokens) != len(own):
+            seen.leave_out("unequal numbers of tokens and tags", line)
+        elif not all(own):
+            seen.leave_out("a word without a tag", line)
+        else:
+            yield (line, *joined(tokens), own)
+
+
+def _of_spans(rows: Iterable[Cell], seen: Seen) -> Iterator[Sentence]:
+    for line, value, cell in rows:
+        text, spans = as_text(value), spans_in(cell)
+        if not text.strip():
+            seen.leave_out("empty sentence", line)
+        elif spans is None:
+            seen.leave_out("spans that are no list of start, end and label", line)
+        elif outside(text, spans):
+            seen.leave_out("a span outside the text", line)
+        else:
+            yield (line, text, words_of(text), _placed(text, spans, line, seen))
+
+
+def _placed(text: str, spans: list[Span], line: int, seen: Seen) -> tuple[str, ...]:
+    found = place(text, words_of(text), spans)
+    if found.inside:
+        seen.add("spans begin or end inside a word and take the whole of it", line, len(found.inside))
+    if found.overlapping:
+        seen.add("spans overlap a longer one, or share a word with it, and are left out", line, len(found.overlapping))
+    return found.tags

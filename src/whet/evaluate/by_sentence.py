@@ -7,7 +7,8 @@ https://aclanthology.org/C00-2137).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,54 +18,67 @@ from whet.evaluate.paired import DRAWS, Comparison
 
 AT_ONCE = 4_000_000
 """Random numbers held in memory at a time."""
-FEW = 20
-"""Below so many true entities, or wrong words, of which a score is made, an interval may be too narrow: a rule of
-thumb, no measurement."""
+METHOD = "bootstrap over sentences"
 
 Score = Callable[[np.ndarray], np.ndarray]
-"""From sums over sentences (... x the shape of one sentence's counts) to scores (...)."""
+"""From sums over sentences (... x the shape of one sentence's counts) to scores (..., or several of them)."""
 
 
-def interval(counts: np.ndarray, score: Score, *, seed: int = 0, warning: str | None = None) -> Interval:
-    """The percentile interval of a score, from `DRAWS` draws of as many sentences as there are. `counts` has a row for
-    each sentence. Raises `DataError` without sentences."""
-    low, high = np.quantile(_drawn(counts, score, np.random.default_rng(seed)), (0.025, 0.975))
-    return Interval(float(low), float(high), "bootstrap over sentences", warning)
+@dataclass(frozen=True)
+class Counted:
+    """A score, and the counts that it is a function of: a row for each sentence."""
+
+    counts: np.ndarray
+    score: Score
+
+    @property
+    def value(self) -> np.ndarray:
+        return np.asarray(self.score(self.counts.sum(0)))
 
 
-def compared(
-    metric: str, score: Score, ours: np.ndarray, theirs: np.ndarray, *, lower: bool = False, seed: int = 0
-) -> Comparison:
-    """Ours against theirs: counts of the same sentences. The interval is that of the difference over sentences drawn
-    again, the p-value that of sentences exchanged at random; `only_ours_right` and `only_theirs_right` are sentences on
-    which one alone scores better (`lower`: a lower score is better)."""
-    rng = np.random.default_rng(seed)
-    both = np.stack([ours, theirs], 1)
-    difference = float(score(ours.sum(0)) - score(theirs.sum(0)))
-    drawn = _drawn(both, lambda sums: score(sums[..., 0, :]) - score(sums[..., 1, :]), rng)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    apart = _alone(score, ours, theirs) * (-1 if lower else 1)
-    test = f"exchange of sentences, {DRAWS} draws"
-    p_value = _p_value(difference, _exchanged(score, ours, theirs, rng))
-    better, worse = int((apart > 0).sum()), int((apart < 0).sum())
-    return Comparison(metric, test, difference, float(low), float(high), p_value, better, worse, len(ours))
+def intervals(counted: Mapping[str, Counted], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The lower and upper limit (2 x the shape of the score) of the 95 % percentile interval of each score, from
+    `DRAWS` draws of as many sentences as there are. Raises `DataError` without sentences."""
+    drawn = _drawn(counted, np.random.default_rng(seed))
+    return {name: np.quantile(values, (0.025, 0.975), axis=0) for name, values in drawn.items()}
 
 
-def _alone(score: Score, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return np.asarray(score(ours) - score(theirs))
+def interval(counted: Counted, *, seed: int = 0, warning: str | None = None) -> Interval:
+    """The interval of one score that is a single number."""
+    low, high = intervals({"": counted}, seed=seed)[""]
+    return Interval(float(low), float(high), METHOD, warning)
 
 
-def _drawn(counts: np.ndarray, score: Score, rng: np.random.Generator) -> np.ndarray:
-    """The score of sentences drawn with replacement, `DRAWS` times."""
-    size = len(counts)
+def compared(metric: str, ours: Counted, theirs: Counted, *, seed: int = 0) -> Comparison:
+    """Ours against theirs on the same sentences: the interval of the difference over sentences drawn again, the p-value
+    of sentences exchanged at random."""
+    rng, score = np.random.default_rng(seed), ours.score
+    both = Counted(
+        np.stack([ours.counts, theirs.counts], 1),
+        lambda sums: score(np.take(sums, 0, axis=-ours.counts.ndim)) - score(np.take(sums, 1, axis=-ours.counts.ndim)),
+    )
+    difference = float(ours.value - theirs.value)
+    low, high = np.quantile(_drawn({"": both}, rng)[""], (0.025, 0.975))
+    drawn = _exchanged(score, ours.counts, theirs.counts, rng)
+    # The difference itself counts among the draws.
+    p_value = float((1 + (np.abs(drawn) >= abs(difference) - 1e-12).sum()) / (1 + len(drawn)))
+    test, size = f"exchange of sentences, {DRAWS} draws", len(ours.counts)
+    return Comparison(metric, test, difference, float(low), float(high), p_value, None, None, size)
+
+
+def _drawn(counted: Mapping[str, Counted], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Each score of sentences drawn with replacement, `DRAWS` times; the same draws for all."""
+    size = len(next(iter(counted.values())).counts)
     if not size:
         raise DataError("intervals are computed from test sentences, and there are none")
-    flat = counts.reshape(size, -1).astype(float)
-    drawn = []
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in counted}
     for draws in _portions(size):
-        times = rng.multinomial(size, np.full(size, 1 / size), size=draws)
-        drawn.append(score((times @ flat).reshape(draws, *counts.shape[1:])))
-    return np.concatenate(drawn)
+        chosen = rng.integers(0, size, (draws, size)) + size * np.arange(draws)[:, None]
+        times = np.bincount(chosen.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+        for name, one in counted.items():
+            sums = times @ one.counts.reshape(size, -1).astype(float)
+            drawn[name].append(one.score(sums.reshape(draws, *one.counts.shape[1:])))
+    return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
 def _exchanged(score: Score, ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -75,14 +89,10 @@ def _exchanged(score: Score, ours: np.ndarray, theirs: np.ndarray, rng: np.rando
     first, second = ours.sum(0), theirs.sum(0)
     drawn = []
     for draws in _portions(max(len(moves), 1)):
-        moved = (rng.integers(0, 2, (draws, len(moves))) @ moves).reshape(draws, *ours.shape[1:])
+        swapped = rng.integers(0, 2, (draws, len(moves))).astype(float)
+        moved = (swapped @ moves).reshape(draws, *ours.shape[1:])
         drawn.append(score(first + moved) - score(second - moved))
     return np.concatenate(drawn)
-
-
-def _p_value(difference: float, drawn: np.ndarray) -> float:
-    """The share of draws at least as far from zero, the difference itself counted among them."""
-    return float((1 + (np.abs(drawn) >= abs(difference) - 1e-12).sum()) / (1 + len(drawn)))
 
 
 def _portions(width: int) -> Iterator[int]:

@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from whet.errors import ModelError, StrategyError, did_you_mean
 from whet.models.cut import Inputs, in_eval_mode
-from whet.models.heads import Head, Pooled, outputs_of
+from whet.models.heads import Head, PerToken, Pooled, outputs_of
 from whet.models.quantize import quantized
 from whet.models.quiet import quiet_libraries
 from whet.plan.edits import Adapter, LowRank, Prefix, Prompt
@@ -58,12 +58,16 @@ class Prompted(Pooled):
         return self._outside[0]
 
     def with_head(self, head: Head) -> Pooled:
-        return Prompted(super().with_head(head), self.wrapper)
+        return type(self)(Pooled(self.body, head, self.pooling), self.wrapper)
 
     def states(self, inputs: Inputs) -> Tensor:
         mask = inputs["attention_mask"]
         made: Tensor = self.wrapper(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
         return made[:, -mask.shape[1] :]
+
+
+class PromptedTokens(Prompted, PerToken):
+    """The same with a head that is asked of each token: of those of the text, and never of virtual ones."""
 
 
 def transformer_of(model: nn.Module) -> Any:
@@ -195,7 +199,8 @@ def virtual_tokens(model: nn.Module, edit: Prefix | Prompt, reference: str) -> P
         config = PromptTuningConfig(**common, token_dim=width, prompt_tuning_init="SAMPLE_VOCAB")
     else:
         config = PrefixTuningConfig(**common, token_dim=body.config.hidden_size)
-    return Prompted(model, get_peft_model(body, config))
+    kind = PromptedTokens if isinstance(model, PerToken) else Prompted
+    return kind(model, get_peft_model(body, config))
 
 
 def refusal(model: nn.Module, edit: Adapter, reference: str, reason: str) -> StrategyError:
@@ -226,7 +231,8 @@ def try_out(model: nn.Module, adapted: Adapted, inputs: Inputs, reference: str) 
     if not reached:
         raise refusal(model, adapted.edit, reference, "in a trial, what it adds took no part in the outputs")
     row = int(inputs["attention_mask"].sum(1).argmin())
-    off = (outputs[row].detach() - alone[0]).abs().max()
+    own = outputs[row].detach()[: len(alone[0])]  # of outputs for each token those of the text's own
+    off = (own - alone[0]).abs().max()
     if not off <= PADDED * outputs.abs().max():
         raise refusal(model, adapted.edit, reference, "in a trial, padding a text changed its outputs")
 

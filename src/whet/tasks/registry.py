@@ -7,9 +7,10 @@ from whet.data.check import Wishes
 from whet.data.read import Table
 from whet.errors import SettingsError
 from whet.tasks.classification import Classification
+from whet.tasks.tagging import Tagging
 from whet.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Classification,)}
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Classification, Tagging)}
 """By name; where two are equally sure of some rows, the first."""
 
 SPECIAL = {
@@ -17,6 +18,7 @@ SPECIAL = {
     "class_weight": "there are no classes to weigh",
     "label_smoothing": "there are no labels to smooth",
     "clean_labels": "there are no labels to clean",
+    "valid_tags": "there are no tags",
     "calibrate": "there are no probabilities of classes to calibrate",
 }
 """Options that mean something to some tasks only, and what is said where they are given for another."""

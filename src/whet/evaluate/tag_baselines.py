@@ -31,8 +31,8 @@ def word_tag(problem: Problem, train: Sequence[str], valid: Sequence[str], test:
             counts[key][tag] += 1
     shares = np.bincount(problem.train, minlength=problem.classes) / len(problem.train)
     known: dict[str, np.ndarray] = {}
-    for key, found in counts.items():
-        own = np.bincount(list(found), list(found.values()), minlength=problem.classes)
+    for key, tags in counts.items():
+        own = np.bincount(list(tags), list(tags.values()), minlength=problem.classes)
         # Below 1, so that it decides only between tags that a word has equally often.
         known[key] = (own + PRIOR * shares) / (own.sum() + PRIOR)
 
@@ -43,7 +43,7 @@ def word_tag(problem: Problem, train: Sequence[str], valid: Sequence[str], test:
         return made
 
     found, held = of(valid), of(test)
-    return Baseline("word_tag", TITLE, {"words": len(set(train))}, (), found, held, time.monotonic() - begun)
+    return Baseline("majority", TITLE, {"words": len(set(train))}, (), found, held, time.monotonic() - begun)
 
 
 def keys(word: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from whet.data.schemes import in_bio
+from whet.data.schemes import Entity, in_bio
 from whet.evaluate import entities
 from whet.evaluate.by_sentence import Counted
 
@@ -20,6 +20,8 @@ LEAST = 1e-12
 """Probabilities below this count as this in the log-loss."""
 MOST = 30
 """Examples of each kind of mistake, and pairs of tags, that are kept."""
+EACH = 2
+"""Examples of a kind that one sentence gives, at most."""
 
 
 def starts_of(rows: Sequence[Any]) -> np.ndarray:
@@ -109,10 +111,12 @@ def mistaken_entities(
     found = entities.mistakes(truth, predicted)
     counts = Counter(one.kind for one in found)
     examples: dict[str, list[dict[str, Any]]] = {kind: [] for kind in entities.KINDS}
+    shown_of: Counter[tuple[str, int]] = Counter()
     for one in found:
-        shown = one.truth or one.predicted
-        if shown is None or len(examples[one.kind]) >= MOST:
+        shown, place = one.truth or one.predicted, (one.kind, one.sentence)
+        if shown is None or len(examples[one.kind]) >= MOST or shown_of[place] >= EACH:
             continue
+        shown_of[place] += 1
         bounds, text = words[one.sentence], texts[one.sentence]
         said = {
             name: None if part is None else {"type": part.type, "text": text[slice(*extent(bounds, part))]}
@@ -127,7 +131,7 @@ def mistaken_entities(
     }
 
 
-def extent(bounds: Sequence[tuple[int, int]], entity: entities.Entity) -> tuple[int, int]:
+def extent(bounds: Sequence[tuple[int, int]], entity: Entity) -> tuple[int, int]:
     """The characters of an entity."""
     return bounds[entity.start][0], bounds[entity.end - 1][1]
 
@@ -142,7 +146,7 @@ def confused_tags(
     totals: Counter[int] = Counter()
     for one, other, own in zip(truth, chosen, tokens, strict=True):
         totals.update(one.tolist())
-        for place in np.flatnonzero(one != other):
+        for place in np.flatnonzero(one != other).tolist():
             pair = int(one[place]), int(other[place])
             pairs[pair] += 1
             words.setdefault(pair, Counter())[own[place]] += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes
+from whet.report import cases, classes, tagging
 from whet.report.run_files import RunFiles
 
 
@@ -58,6 +58,8 @@ PANELS = (
     Panel("classes", "Classes", "per_label", per_class),
     Panel("calibration", "Confidence", "calibration", confidence),
     Panel("mistakes", "Mistakes", "mistakes", wrong),
+    Panel("entities", "Entities", "entities", tagging.entities),
+    Panel("tags", "Tags", "tags", tagging.tags),
 )
 """In the order in which they stand."""
 

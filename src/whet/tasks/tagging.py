@@ -196,7 +196,7 @@ class Tagging(Tagged, Task):
         """The numbers of the predicted tags of each sentence."""
         if not self.valid_tags or not len(predicted):
             return [own.argmax(1) for own in predicted]
-        starts = starts_of(predicted)
+        starts = starts_of(list(predicted))
         found = likeliest(np.log(np.maximum(np.concatenate(predicted), tag_scores.LEAST)), starts, self.labels)
         return list(rows_first(found, starts))
 
@@ -297,8 +297,8 @@ class Tagging(Tagged, Task):
 
     def panels(self, tested: Tested) -> dict[str, Any]:
         truth, chosen, rows = list(tested.truth), self.chosen_tags(tested.predicted), tested.rows
-        names = [tag_scores.named(one, self.labels) for one in (truth, chosen)]
-        wrong = tag_scores.mistaken_entities(*names, rows.texts, rows.words, rows.lines)
+        true, own = (tag_scores.named(one, self.labels) for one in (truth, chosen))
+        wrong = tag_scores.mistaken_entities(true, own, rows.texts, rows.words, rows.lines)
         return {"entities": {"types": self.figures(truth, chosen), **wrong}}
 
     def figures(self, truth: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> list[dict[str, Any]]:

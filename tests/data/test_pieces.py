@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.data.pieces import OVERLAP, UNTAGGED, best_window, first_pieces, pieces, windows
-from whet.data.tagged import Sentences, joined
+from whet.data.check import Rows
+from whet.data.pieces import OVERLAP, best_window, first_pieces, pieces, windows
+from whet.data.store import NO_LOSS
+from whet.data.tagged import joined
 from whet.errors import ModelError
 
 KINDS = ("wordpiece", "byte-level", "unigram")
@@ -58,10 +60,10 @@ def tokenizers() -> dict[str, Any]:
     return made
 
 
-def sentences(*rows: list[str]) -> Sentences:
+def sentences(*rows: list[str]) -> Rows:
     texts, bounds = zip(*(joined(row) for row in rows), strict=True)
     tags = tuple(("X",) * len(row) for row in rows)
-    return Sentences("rows", texts, tags, tuple(range(len(rows))), bounds)
+    return Rows("rows", texts, tags, tuple(range(len(rows))), words=bounds)
 
 
 WORDS = st.lists(st.sampled_from(["gloves", "the", ",", "harbour", "zzzq", "Ünbelievable", "12", "a"]), min_size=1)
@@ -102,10 +104,10 @@ def test_a_word_that_gives_no_sub_word_is_read_at_an_unknown_one(tokenizers: Any
 
 def test_targets_stand_where_words_are_read_and_nowhere_else(tokenizers: Any) -> None:
     rows = sentences(["gloves", "the"], ["winding"])
-    made = pieces(rows, tokenizers["wordpiece"], 64, np.array([1, 2, 3]))
-    padded = made.words[np.array([1, 0])]
+    made = pieces(rows, tokenizers["wordpiece"], 64)
+    padded = made.words.targets(np.array([1, 2, 3]), made.store.starts)[np.array([1, 0])].padded()
     assert padded.shape == tuple(made.store.batch(np.array([1, 0]))["input_ids"].shape)
-    assert padded[padded != UNTAGGED].tolist() == [3, 1, 2]
+    assert padded[padded != NO_LOSS].tolist() == [3, 1, 2]
     first = made.words.places[:2] - made.store.starts[0]
     assert padded[1, first].tolist() == [1, 2]
 
@@ -118,15 +120,15 @@ def test_in_long_sentences_each_word_is_learnt_once_in_a_row_that_fits(
     long = ["unbelievable", "the", "harbour", ",", "zzzq"] * 30
     rows = sentences(["gloves"], long, ["the", "a"])
     numbers = np.arange(len(long) + 3)
-    made = pieces(rows, tokenizers[kind], max_length, numbers)
+    made = pieces(rows, tokenizers[kind], max_length)
+    flat = made.words.targets(numbers, made.store.starts).values
     assert int(made.store.lengths.max()) <= max_length
     rows_of = np.bincount(made.words.source)
     assert made.divided == (rows_of > 1).sum() >= 1
     assert made.windows == rows_of[rows_of > 1].sum()
-    assert len(made.words) == len(made.store) == len(made.words.source)
-    learnt = made.words.flat[made.words.flat != UNTAGGED]
-    assert sorted(learnt.tolist()) == numbers.tolist()
-    assert made.words.flat[made.words.places].tolist() == numbers.tolist()
+    assert len(made.store) == len(made.words.source)
+    assert sorted(flat[flat != NO_LOSS].tolist()) == numbers.tolist()
+    assert flat[made.words.places].tolist() == numbers.tolist()
     owner = np.searchsorted(made.store.starts, made.words.places, side="right") - 1
     assert made.words.source[owner].tolist() == [0] + [1] * len(long) + [2, 2]
 
@@ -193,3 +195,11 @@ def test_progress_is_told(tokenizers: Any) -> None:
     note: Callable[[int, int], None] = lambda done, of: heard.append((done, of))  # noqa: E731
     pieces(sentences(["a"], ["b"]), tokenizers["wordpiece"], 64, told=note)
     assert heard == [(2, 2)]
+
+
+def test_places_of_some_rows_alone_are_those_of_their_words(tokenizers: Any) -> None:
+    rows = sentences(["gloves", "the"], ["winding", "a"], ["harbour"])
+    made = pieces(rows, tokenizers["wordpiece"], 64)
+    chosen = np.array([0, 2])
+    places = made.words.taken(chosen, made.store.starts)
+    assert made.store.take(chosen).ids[places].tolist() == made.store.ids[made.words.places[[0, 1, 4]]].tolist()

@@ -6,36 +6,45 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.data.check import Findings
+from whet.data.check import Findings, Wishes
 from whet.data.read import read
-from whet.data.schemes import entities
+from whet.data.schemes import InBIO, entities, in_bio
 from whet.data.spans import Span, outside, place, words_of
-from whet.data.tagged import check_tagged, joined, tag_columns
-from whet.errors import DataError
+from whet.data.tagged import Tagged, joined
+from whet.errors import DataError, PathError
 
 
 def checked(rows: list[dict[str, Any]], **options: Any) -> tuple[Any, Findings]:
     table, findings = read(rows), Findings()
-    columns = tag_columns(table, None, None)
-    assert columns is not None
-    sentences, _ = check_tagged(table, columns, findings, **options)
-    return sentences, findings
-
-
-def words(sentences: Any, number: int) -> list[str]:
-    return [sentences.texts[number][start:end] for start, end in sentences.words[number]]
+    columns, _ = Tagged.columns(table, Wishes())
+    return Tagged.check(table, columns, findings, **options), findings
 
 
 def test_words_and_tags_are_taken_as_they_are() -> None:
     sentences, findings = checked([{"tokens": ["New York", "is", "big"], "tags": ["B-LOC", "O", "O"]}])
     assert sentences.texts == ("New York is big",)
-    assert words(sentences, 0) == ["New York", "is", "big"]
+    assert sentences.words_of(0) == ["New York", "is", "big"]
     assert sentences.labels == (("B-LOC", "O", "O"),)
     assert findings.notes == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"tokens": ["a", "b"], "tags": ["X", "Y"]},
+        {"words": ("a", "b"), "ner_tags": np.array([1, 2])},
+        {"tokens": "a b", "tags": "X Y"},
+        {"text": "a b", "spans": [[0, 1, "X"]]},
+        {"sentence": "a b", "entities": [{"start": 0, "end": 1, "label": "X"}]},
+    ],
+)
+def test_such_rows_are_surely_tagged(row: dict[str, Any]) -> None:
+    assert Tagged.likeness(read([row]), Wishes()) > 0.9
 
 
 @pytest.mark.parametrize("names", [("words", "ner_tags"), ("Tokens", "pos_tags"), ("tokens", "labels")])
@@ -46,7 +55,7 @@ def test_usual_names_of_the_columns_are_known(names: tuple[str, str]) -> None:
 
 def test_a_table_of_texts_and_labels_is_none_of_tags() -> None:
     for rows in ([{"text": "a b", "label": "x"}], [{"text": "a", "labels": ["x", "y"]}], [{"words": 3, "tags": "x"}]):
-        assert tag_columns(read(rows), None, None) is None
+        assert Tagged.likeness(read(rows), Wishes()) == 0
 
 
 def test_rows_that_cannot_be_used_are_counted_and_named() -> None:
@@ -72,10 +81,10 @@ def test_another_scheme_and_what_is_invalid_in_it_are_said_with_rows() -> None:
     assert (
         "2 tags stand where BIOES allows none such, the first 'E-X' at word 1 of row 2 (rows 2, 3)" in findings.notes[1]
     )
-    assert "--repair-tags" in findings.notes[1]
-    mended, findings = checked(rows, repair=True)
+    assert "--clean-labels" in findings.notes[1]
+    mended, findings = checked(rows, clean_labels=True)
     assert mended.labels[1] == ("B-X", "O")
-    assert findings.notes[1].endswith("repaired")
+    assert findings.notes[1].endswith("mended")
 
 
 SPANNED = "Hire Anna-Lena in Bad Homburg."
@@ -94,7 +103,7 @@ SPANNED = "Hire Anna-Lena in Bad Homburg."
 @pytest.mark.parametrize("name", ["spans", "entities"])
 def test_spans_give_tags_to_words(spans: Any, name: str) -> None:
     sentences, findings = checked([{"text": SPANNED, name: spans}, {"text": "Nothing.", name: []}])
-    assert words(sentences, 0) == ["Hire", "Anna", "-", "Lena", "in", "Bad", "Homburg", "."]
+    assert sentences.words_of(0) == ["Hire", "Anna", "-", "Lena", "in", "Bad", "Homburg", "."]
     assert sentences.labels[0] == ("O", "B-PER", "I-PER", "I-PER", "O", "B-LOC", "I-LOC", "O")
     assert sentences.labels[1] == ("O", "O")
     assert findings.notes == []
@@ -165,14 +174,48 @@ def test_the_fingerprint_tells_words_and_tags_apart() -> None:
 
 def test_the_example_is_tagged_throughout_and_no_sentence_stands_in_it_twice() -> None:
     table, findings = read(Path(__file__).parents[2] / "examples" / "orders.jsonl"), Findings()
-    columns = tag_columns(table, None, None)
-    assert columns is not None
-    sentences, scheme = check_tagged(table, columns, findings)
+    sentences = Tagged.check(table, Tagged.columns(table, Wishes())[0], findings)
     assert len(sentences) >= 150
-    assert scheme == "BIO"
+    assert in_bio(sentences.labels) == InBIO(sentences.labels, "BIO", ())
     assert findings.notes == []
     assert not findings.dropped
     assert len({text.casefold() for text in sentences.texts}) == len(sentences)
     found = Counter(one.type for tags in sentences.labels for one in entities(tags))
     assert set(found) == {"AMOUNT", "DATE", "ITEM", "PERSON", "PLACE"}
     assert min(found.values()) >= 50
+
+
+def test_columns_asked_for_are_taken_whatever_they_are_called() -> None:
+    table = read([{"w": ["a", "b"], "t": ["X", "Y"], "tokens": ["c"], "tags": ["Z"]}])
+    columns, notes = Tagged.columns(table, Wishes(text="w", label="t"))
+    assert (columns.text, columns.label, notes) == ("w", "t", [])
+    assert Tagged.likeness(table, Wishes(text="w", label="t")) > 0.9
+    with pytest.raises(PathError, match="no column 'tag'; did you mean tags"):
+        Tagged.columns(table, Wishes(label="tag"))
+
+
+def test_texts_with_one_label_each_are_no_sentences_of_tags_even_when_columns_are_named() -> None:
+    table = read([{"text": "my card", "label": "card problem"}, {"text": "a b", "label": "c d"}])
+    assert Tagged.likeness(table, Wishes(text="text", label="label")) == 0
+
+
+def test_rare_types_stay_in_training_and_are_reported() -> None:
+    rows = [{"tokens": ["a", "b"], "tags": ["B-X", "O"]} for _ in range(8)] + [{"tokens": ["c"], "tags": ["B-RARE"]}]
+    sentences, findings = checked(rows)
+    strata = Tagged.strata(sentences)
+    assert strata[-1] == "RARE"
+    assert strata[0] != "RARE"
+    Tagged.notice(sentences, findings)
+    assert findings.notes[-1] == "1 types have fewer than 5 entities to train on: RARE (1)"
+
+
+def test_a_tag_that_training_does_not_know_is_refused_with_its_row_and_the_nearest() -> None:
+    sentences, _ = checked([{"tokens": ["a"], "tags": ["NOUN"]}, {"tokens": ["b"], "tags": ["VERV"]}])
+    with pytest.raises(DataError, match=r"unknown tag 'VERV' .*row 2.*did you mean VERB"):
+        Tagged.refuse_unknown(sentences, ("NOUN", "VERB"))
+
+
+def test_one_tag_alone_teaches_nothing() -> None:
+    sentences, findings = checked([{"tokens": ["a", "b"], "tags": ["O", "O"]}])
+    with pytest.raises(DataError, match="two or more different tags"):
+        Tagged.refuse_too_little(sentences, findings)

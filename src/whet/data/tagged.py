@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from whet.data import schemes
 from whet.data.check import TEXT_NAMES, Columns, Findings, Rows, Spans, Wishes, as_text, named, none_looks_like
 from whet.data.read import Table
@@ -86,7 +88,7 @@ class Tagged(Labelled):
         if of_spans(table, columns.text, str(columns.label)):
             return 0.95 if any(spans_in(cell) for cell in tags) else 0.0
         by_name = columns.text.lower() in TOKEN_NAMES and str(columns.label).lower() in TAG_NAMES
-        if not by_name and not all(isinstance(cell, list) for cell in (*words, *tags) if cell is not None):
+        if not by_name and any(isinstance(cell, str) for cell in (*words, *tags)):
             return 0.0
         fit = [len(cells(one)) == len(cells(other)) > 0 for one, other in zip(words, tags, strict=True)]
         return 0.95 if sum(fit) > len(fit) / 2 else 0.0
@@ -189,10 +191,10 @@ def rows_named(lines: Sequence[int]) -> str:
 
 
 def cells(value: Any) -> list[Any]:
-    """The words or tags of a cell: a list, or a text of them with spaces between."""
-    if value is None:
-        return []
-    return value.split() if isinstance(value, str) else list(value)
+    """The words or tags of a cell: a list, or a text of them with spaces between; none of anything else."""
+    if isinstance(value, str):
+        return value.split()
+    return list(value) if isinstance(value, Sequence | np.ndarray) else []
 
 
 def joined(tokens: Sequence[str]) -> tuple[str, Spans]:

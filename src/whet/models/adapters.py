@@ -70,6 +70,11 @@ class PromptedTokens(Prompted, PerToken):
     """The same with a head that is asked of each token: of those of the text, and never of virtual ones."""
 
 
+def prompted(plain: Pooled, wrapper: Any) -> Prompted:
+    """The model whose states peft's wrapper of its body computes."""
+    return (PromptedTokens if isinstance(plain, PerToken) else Prompted)(plain, wrapper)
+
+
 def transformer_of(model: nn.Module) -> Any:
     """The model of transformers in a model."""
     return model.body if isinstance(model, Pooled) else model
@@ -199,8 +204,7 @@ def virtual_tokens(model: nn.Module, edit: Prefix | Prompt, reference: str) -> P
         config = PromptTuningConfig(**common, token_dim=width, prompt_tuning_init="SAMPLE_VOCAB")
     else:
         config = PrefixTuningConfig(**common, token_dim=body.config.hidden_size)
-    kind = PromptedTokens if isinstance(model, PerToken) else Prompted
-    return kind(model, get_peft_model(body, config))
+    return prompted(model, get_peft_model(body, config))
 
 
 def refusal(model: nn.Module, edit: Adapter, reference: str, reason: str) -> StrategyError:

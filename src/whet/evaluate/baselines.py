@@ -95,28 +95,37 @@ def tfidf(problem: Problem, texts: Parts[Sequence[str]], budget: Budget | None =
     has few others. On the validation rows of SST-2 pairs were better by a point, on those of Emotion words alone by
     four, so validation decides.
     """
-    kinds = tuple(_words(texts, ngrams) for ngrams in (2, 1))
-    return _chosen("tfidf", Search(problem, kinds, TFIDF_STRENGTHS, _saga, budget or Budget()))
+    kinds = tuple(words(texts, ngrams) for ngrams in (2, 1))
+    return chosen("tfidf", TITLES["tfidf"], Search(problem, kinds, TFIDF_STRENGTHS, saga, budget or Budget()))
 
 
 def frozen(problem: Problem, vectors: Parts[np.ndarray], budget: Budget | None = None) -> Baseline | Absent:
     """Vectors of the pretrained model, each feature standardised; multinomial logistic regression by L-BFGS.
     `settings` holds `C`."""
-    search = Search(problem, (_vectors(vectors),), FROZEN_STRENGTHS, _lbfgs, budget or Budget())
-    return _chosen("frozen", search)
+    return on_vectors("frozen", TITLES["frozen"], problem, vectors, budget or Budget())
 
 
-def _chosen(name: str, search: Search) -> Baseline | Absent:
+def on_vectors(
+    name: str, title: str, problem: Problem, vectors: Parts[np.ndarray], budget: Budget
+) -> Baseline | Absent:
+    """A logistic regression on any vectors."""
+    return chosen(name, title, Search(problem, (standardised(vectors),), FROZEN_STRENGTHS, lbfgs, budget))
+
+
+def chosen(name: str, title: str, search: Search) -> Baseline | Absent:
+    """What a search finds, as a baseline."""
     begun = search.budget.now()
     try:
         found = search.choose()
     except Unavailable as why:
-        return Absent(name, TITLES[name], str(why))
+        return Absent(name, title, str(why))
     seconds = search.budget.now() - begun
-    return Baseline(name, TITLES[name], found.settings, found.cuts, found.valid, found.test, seconds)
+    return Baseline(name, title, found.settings, found.cuts, found.valid, found.test, seconds)
 
 
-def _words(texts: Parts[Sequence[str]], ngrams: int) -> Kind:
+def words(texts: Parts[Sequence[str]], ngrams: int) -> Kind:
+    """Texts as TF-IDF of words, and of pairs of words where `ngrams` is 2."""
+
     def prepare(rows: np.ndarray) -> tuple[Any, Callable[[Any], Any]]:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -143,7 +152,9 @@ def _words(texts: Parts[Sequence[str]], ngrams: int) -> Kind:
     )
 
 
-def _vectors(vectors: Parts[np.ndarray]) -> Kind:
+def standardised(vectors: Parts[np.ndarray]) -> Kind:
+    """Vectors with each feature standardised."""
+
     def prepare(rows: np.ndarray) -> tuple[Any, Callable[[Any], Any]]:
         from sklearn.preprocessing import StandardScaler
 
@@ -166,7 +177,7 @@ def _vectors(vectors: Parts[np.ndarray]) -> Kind:
     )
 
 
-def _saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
+def saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     """Multinomial logistic regression by SAGA (Defazio, Bach and Lacoste-Julien 2014).
 
     Measured on one core, 8,503 rows of BANKING77 (77 classes, 21,467 words and pairs), seconds of a fit: SAGA 0.6;
@@ -194,7 +205,7 @@ def _saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     )
 
 
-def _lbfgs(strength: float, targets: np.ndarray, problem: Problem) -> Any:
+def lbfgs(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     """Multinomial logistic regression by L-BFGS.
 
     Each strength is begun afresh. Begun from the one before, L-BFGS found the gradient small enough and did not move:

@@ -18,6 +18,7 @@ WRONG: dict[str, Any] = {
     "valid": "0",
     "test": "1",
     "clean_labels": "maybe",
+    "valid_tags": "maybe",
     "strategy": "ful",
     "learning_rate": "fast",
     "epochs": "0",

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from whet.errors import ModelError, PathError
-from whet.models.adapters import FAILURES, NAME, Adapted, first_line, prompted, transformer_of
+from whet.models.adapters import FAILURES, NAME, Adapted, Prompted, first_line, transformer_of
 from whet.models.heads import Pooled
 from whet.models.quiet import quiet_libraries
 from whet.models.reference import ModelFolder, find_model
@@ -96,5 +96,5 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
         raise ModelError(f"the adapter in {folder} does not fit its model: {', '.join(wrong[:3])} is on one side alone")
     if wrapper.peft_config[NAME].is_prompt_learning:
         assert isinstance(model, Pooled)
-        return prompted(model, wrapper)
+        return Prompted(model, wrapper)
     return model

@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from whet.errors import ModelError, StrategyError, did_you_mean
 from whet.models.cut import Inputs, in_eval_mode
-from whet.models.heads import Head, PerToken, Pooled, outputs_of
+from whet.models.heads import Head, Pooled, outputs_of
 from whet.models.quantize import quantized
 from whet.models.quiet import quiet_libraries
 from whet.plan.edits import Adapter, LowRank, Prefix, Prompt
@@ -58,21 +58,12 @@ class Prompted(Pooled):
         return self._outside[0]
 
     def with_head(self, head: Head) -> Pooled:
-        return type(self)(Pooled(self.body, head, self.pooling), self.wrapper)
+        return Prompted(super().with_head(head), self.wrapper)
 
     def states(self, inputs: Inputs) -> Tensor:
         mask = inputs["attention_mask"]
         made: Tensor = self.wrapper(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
         return made[:, -mask.shape[1] :]
-
-
-class PromptedTokens(Prompted, PerToken):
-    """The same with a head that is asked of each token: of those of the text, and never of virtual ones."""
-
-
-def prompted(plain: Pooled, wrapper: Any) -> Prompted:
-    """The model whose states peft's wrapper of its body computes."""
-    return (PromptedTokens if isinstance(plain, PerToken) else Prompted)(plain, wrapper)
 
 
 def transformer_of(model: nn.Module) -> Any:
@@ -204,7 +195,7 @@ def virtual_tokens(model: nn.Module, edit: Prefix | Prompt, reference: str) -> P
         config = PromptTuningConfig(**common, token_dim=width, prompt_tuning_init="SAMPLE_VOCAB")
     else:
         config = PrefixTuningConfig(**common, token_dim=body.config.hidden_size)
-    return prompted(model, get_peft_model(body, config))
+    return Prompted(model, get_peft_model(body, config))
 
 
 def refusal(model: nn.Module, edit: Adapter, reference: str, reason: str) -> StrategyError:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes, tagging
+from whet.report import cases, classes, numbers, tagging
 from whet.report.run_files import RunFiles
 
 
@@ -53,6 +53,10 @@ def wrong(run: RunFiles) -> dict[str, Any]:
     return {"confident": sure, "doubted": cases.doubted(run), "doubted_above": above}
 
 
+def of_numbers(run: RunFiles) -> dict[str, Any]:
+    return {"numbers": run.metrics["numbers"], "far_off": numbers.far_off(run), "scatter": numbers.pictures(run)}
+
+
 PANELS = (
     Panel("confusions", "Confusions", "confusion", confusions),
     Panel("classes", "Classes", "per_label", per_class),
@@ -60,6 +64,7 @@ PANELS = (
     Panel("mistakes", "Mistakes", "mistakes", wrong),
     Panel("entities", "Entities", "entities", tagging.entities),
     Panel("tags", "Tags", "tags", tagging.tags),
+    Panel("numbers", "Truth and prediction", "numbers", of_numbers),
 )
 """In the order in which they stand."""
 

@@ -7,10 +7,13 @@ from whet.data.check import Wishes
 from whet.data.read import Table
 from whet.errors import SettingsError
 from whet.tasks.classification import Classification
+from whet.tasks.pairs import PairClassification, PairRegression
+from whet.tasks.regression import Regression
 from whet.tasks.tagging import Tagging
 from whet.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Classification, Tagging)}
+KINDS: tuple[type[Task], ...] = (Classification, PairClassification, PairRegression, Regression, Tagging)
+TASKS = {kind.name: kind for kind in KINDS}
 """By name; where two are equally sure of some rows, the first."""
 
 SPECIAL = {

@@ -2,7 +2,7 @@
 
 Both sides get the same files and the same number of epochs, keep the epoch that is best on validation, and take of
 three learning rates the one that is best on validation with seed 0; test scores are read for that rate only. Both
-sides' predictions are scored by the same functions. Trainer runs as `benchmarks/peers/hf_tagger.py --tuned` (bf16,
+sides' predictions are scored by the same functions; of Trainer's those of words that give it a sub-word. Trainer runs as `benchmarks/peers/hf_tagger.py --tuned` (bf16,
 batches by length). --sample N takes the first N training sentences of each set, into results of their own.
 """
 
@@ -48,10 +48,9 @@ def strict(path: Path) -> dict[str, dict[str, float]]:
         truth, own = ([row[key] for row in rows] for key in ("tags", "predicted"))
         pairs = [(a, b) for row in rows for a, b in zip(row["tags"], row["predicted"], strict=True)]
         types = types_of(every_tag({tag for tags in (*truth, *own) for tag in tags}))
-        found[part] = {
-            "entity_f1": float(micro_f1(tallies(truth, own, types).sum(0))) if types else 0.0,
-            "accuracy": sum(a == b for a, b in pairs) / len(pairs),
-        }
+        found[part] = {"accuracy": sum(a == b for a, b in pairs) / len(pairs)}
+        if types:
+            found[part]["entity_f1"] = float(micro_f1(tallies(truth, own, types).sum(0)))
     return found
 
 

@@ -239,8 +239,8 @@ def test_the_lines_in_the_readme_run_as_they_stand_and_say_the_same(family: str,
     assert code is not None
     names: dict[str, Any] = {"folder": str(made.path / "model"), "texts": TEXTS}
     exec(code[1], names)
-    for tagged, ours in zip(names["tagged"], made.predictions(TEXTS), strict=True):
-        assert tagged == list(zip(ours["tokens"], ours["tags"], strict=True))
+    assert names["entities"] == made.predict(TEXTS)
+    assert any(names["entities"])
 
 
 # What is said

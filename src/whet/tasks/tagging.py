@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -33,13 +33,27 @@ from whet.tasks.word_baselines import word_baselines
 FEW = 20
 """Below so many true entities, or wrong words, an interval of their score may be too narrow: a rule of thumb."""
 
-LINES = """\
-tagged = []
+FIRST = """\
 for number, row in enumerate(logits.argmax(-1).tolist()):
     places = batch.word_ids(number)
     first = [n for n, word in enumerate(places) if word is not None and word not in places[:n]]
-    spans = [batch.word_to_chars(number, places[n]) for n in first]
-    tagged.append([(texts[number][s.start : s.end], names[row[n]]) for s, n in zip(spans, first)])"""
+"""
+"""Where the words of a text begin."""
+ENTITIES = f"""\
+entities = [[] for _ in texts]
+{FIRST}    last = "O"
+    for n in first:
+        span, tag = batch.word_to_chars(number, places[n]), names[row[n]]
+        if tag[0] == "I" and tag[2:] == last[2:]:
+            entities[number][-1]["end"] = span.end
+        elif tag != "O":
+            entities[number].append({{"type": tag[2:], "text": "", "start": span.start, "end": span.end}})
+        last = tag
+    for one in entities[number]:
+        one["text"] = texts[number][one["start"] : one["end"]]"""
+TAGS = f"""\
+tags = []
+{FIRST}    tags.append([names[row[n]] for n in first])"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +73,8 @@ class Tagging(Tagged, Task):
         title="A tagger of words",
         native="AutoModelForTokenClassification",
         per="token",
-        lines=LINES,
-        result="tagged",
+        lines=ENTITIES,
+        result="entities",
         call="print(run.predict(texts))",
         note="The probability of a row is that of the word whose tag is least sure. A low one is worth a second look.",
     )
@@ -317,6 +331,7 @@ class PlainTags(Tagging):
         "macro_f1": Metric("macro-F1", title="Macro-F1"),
         "log_loss": Metric("log-loss", lower_is_better=True, percent=False, title="Log-loss"),
     }
+    usage: ClassVar[Usage] = replace(Tagging.usage, lines=TAGS, result="tags")
     metric: str = "accuracy"
 
     nothing: ClassVar[Mapping[str, Any]] = {"prediction": [], "probability": 0.0, "tokens": []}

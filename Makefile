@@ -21,7 +21,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-adapters bench-retaining bench-verdicts bench-intervals bench-forgetting bench-estimates help clean FORCE
+.PHONY: demo test test-all test-vision check peers bench bench-quick bench-growth bench-shares bench-cut bench-strategies bench-adapters bench-retaining bench-verdicts bench-intervals bench-tagging bench-forgetting bench-estimates help clean FORCE
 
 demo: $(RUNTIME) ## Fine-tune on examples/messages.csv, then label examples/new.csv
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -78,6 +78,9 @@ bench-verdicts: $(RUNTIME) ## Show what is said of real sets, of labels at rando
 
 bench-intervals: $(RUNTIME) ## Measure by simulation whether intervals cover and tests keep their level
 	@$(VENV_PYTHON) benchmarks/coverage.py $(ARGS)
+
+bench-tagging: $(RUNTIME) ## Measure tagging beside transformers' Trainer (make peers first); hours
+	@$(VENV_PYTHON) benchmarks/tagging.py --peers-python "$(PEERS_PYTHON)" $(ARGS)
 
 bench-forgetting: $(RUNTIME) ## Measure whether what is said of forgetting can be believed
 	@$(VENV_PYTHON) benchmarks/forgetting.py $(ARGS)

@@ -18,6 +18,7 @@ WRONG: dict[str, Any] = {
     "valid": "0",
     "test": "1",
     "clean_labels": "maybe",
+    "valid_tags": "maybe",
     "strategy": "ful",
     "learning_rate": "fast",
     "epochs": "0",
@@ -136,7 +137,7 @@ def test_all_wrong_options_come_in_one_message() -> None:
         ({"quite": True}, "did you mean quiet?"),
         (
             {"metric": "acuracy"},
-            "must be a score of the task: accuracy, macro_f1, mcc, log_loss; did you mean accuracy?",
+            "did you mean accuracy?",
         ),
         ({"schedule": "linaer"}, "unknown schedule 'linaer'; did you mean linear?"),
         ({"optimizer": "sgd(momentun=0.9)"}, "no argument 'momentun'; did you mean momentum?"),

@@ -39,9 +39,11 @@ IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer
 """Options that make a plan, and so contradict a plan that is given."""
 
 
-Task = Literal["classification", "pair-classification", "pair-regression", "regression"]
+Task = Literal["classification", "pair-classification", "pair-regression", "regression", "tagging"]
 """The tasks by name, those of whet.tasks.registry."""
-Score = Literal["accuracy", "macro_f1", "mcc", "log_loss", "rmse", "mae", "r2", "spearman", "pearson", "scaled_mse"]
+Score = Literal[
+    "accuracy", "macro_f1", "mcc", "log_loss", "rmse", "mae", "r2", "spearman", "pearson", "scaled_mse", "entity_f1"
+]
 """What tasks can be measured by."""
 
 
@@ -113,7 +115,10 @@ class Settings(BaseModel):
     test: Part = option(
         0.15, "a file, or a share of the rows from 0 to below 1", "rows that are scored once, at the end"
     )
-    clean_labels: bool = option(False, "yes or no", "merge labels that differ only in case or inner spaces")
+    clean_labels: bool = option(
+        False, "yes or no", "merge labels that differ only in case or inner spaces; mend tags that cannot stand there"
+    )
+    valid_tags: bool = option(False, "yes or no", "predict the likeliest tags that may follow one another")
     strategy: str | None = option(None, "a strategy's text", "what moves when; full for fine-tune, probe for train")
     plan: str | None = option(None, "a YAML file, as whet explain writes it", "a plan to run instead of a strategy")
     learning_rate: float | None = option(None, "a number above 0", "base rate; the strategy's own when not given", gt=0)

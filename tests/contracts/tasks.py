@@ -50,11 +50,24 @@ def numbers(count: int, start: int) -> Table:
     return [{"text": row["text"], "score": length_of(row["text"])} for row in messages(count, start)]
 
 
+def tagged(count: int, start: int) -> Table:
+    """Long words in a row are an entity."""
+    made = []
+    for row in messages(count, start):
+        tokens, tags = row["text"].split(), ["O"]
+        for token in tokens:
+            long = len(token) > 5
+            tags.append(("I-LONG" if tags[-1] != "O" else "B-LONG") if long else "O")
+        made.append({"tokens": " ".join(tokens), "tags": " ".join(tags[1:])})
+    return made
+
+
 ROWS: dict[str, Callable[[int, int], Table]] = {
     "classification": messages,
     "pair-classification": labelled_pairs,
     "pair-regression": scored_pairs,
     "regression": numbers,
+    "tagging": tagged,
 }
 """By the task's name: so many rows, made from messages that come after others."""
 

@@ -24,6 +24,7 @@ from whet.errors import RunError
 from whet.models.quiet import quiet_libraries
 from whet.report.run_files import read_run
 from whet.runs.execute import read_rows
+from whet.runs.finish import as_cell
 from whet.tasks.registry import TASKS
 
 MODELS = (("bert", "linear"), ("bert", "native"), ("gpt2", "native"))
@@ -90,7 +91,7 @@ def test_what_is_loaded_is_what_was_scored(case: tuple[str, str, str], runs: Run
         if isinstance(one["prediction"], float):
             assert one["prediction"] == pytest.approx(float(row["prediction"]), rel=1e-4, abs=1e-4)
         else:
-            assert str(one["prediction"]) == row["prediction"]
+            assert str(as_cell("prediction", one["prediction"], 6)) == row["prediction"]
 
 
 @pytest.mark.parametrize("case", MARKED, ids="-".join)
@@ -133,7 +134,7 @@ def test_a_run_says_what_it_proves(case: tuple[str, str, str], runs: Runs) -> No
         found = metrics["intervals"]["test"][name]
         assert found["low"] <= found["high"]
     held = [one["name"] for one in metrics["baselines"] if "comparison" in one]
-    assert len(held) >= 3
+    assert len(held) >= 2
     assert metrics["verdict"]["headline"]
     page = (runs(case).path / "report.html").read_text(encoding="utf-8")
     assert all(one["title"] in page for one in metrics["baselines"])

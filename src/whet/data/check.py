@@ -48,6 +48,10 @@ class Rows:
             self.name, some(self.texts), some(self.labels), some(self.lines), some(self.seconds), some(self.words)
         )
 
+    def words_of(self, number: int) -> list[str]:
+        """The words of a row, where they have places."""
+        return [self.texts[number][start:end] for start, end in self.words[number]]
+
     @property
     def keys(self) -> tuple[str, ...]:
         """What rows have in common that count as the same: the words of the text, or of both texts in either order."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whet.data.conll import SUFFIXES as CONLL
+from whet.data.conll import looks_like_conll, read_conll
 from whet.errors import DataError, PathError, nearest
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
-SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", *CONLL)
 
 
 @dataclass
@@ -126,6 +128,9 @@ def _read_file(path: Path) -> Table:
         raise DataError(f"{path} is empty: it needs a header line and rows, for example 'text,label'")
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         table = _read_jsonl(path, text)
+    elif path.suffix.lower() in CONLL or (path.suffix.lower() in (".txt", ".tsv") and looks_like_conll(text)):
+        columns, lines, dropped, notes = read_conll(path, text)
+        table = Table(str(path), columns, lines, notes, dropped)
     else:
         table = _read_delimited(path, text)
     if encoding != "utf-8":

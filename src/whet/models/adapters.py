@@ -239,7 +239,8 @@ def try_out(model: nn.Module, adapted: Adapted, inputs: Inputs, reference: str) 
     if not reached:
         raise refusal(model, adapted.edit, reference, "in a trial, what it adds took no part in the outputs")
     row = int(inputs["attention_mask"].sum(1).argmin())
-    off = (outputs[row].detach() - alone[0]).abs().max()
+    own = outputs[row].detach()[: len(alone[0])]  # of outputs for each token those of the text's own
+    off = (own - alone[0]).abs().max()
     if not off <= PADDED * outputs.abs().max():
         raise refusal(model, adapted.edit, reference, "in a trial, padding a text changed its outputs")
 

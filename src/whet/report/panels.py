@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes, numbers
+from whet.report import cases, classes, numbers, tagging
 from whet.report.run_files import RunFiles
 
 
@@ -62,6 +62,8 @@ PANELS = (
     Panel("classes", "Classes", "per_label", per_class),
     Panel("calibration", "Confidence", "calibration", confidence),
     Panel("mistakes", "Mistakes", "mistakes", wrong),
+    Panel("entities", "Entities", "entities", tagging.entities),
+    Panel("tags", "Tags", "tags", tagging.tags),
     Panel("numbers", "Truth and prediction", "numbers", of_numbers),
 )
 """In the order in which they stand."""

@@ -53,6 +53,7 @@ def made(loop: Loop, dataset: Dataset, parts: Assembled, rows: dict[str, Part], 
     task, each = parts.task, Parts(dataset.train, dataset.valid, dataset.test)
     material = Material(
         rows=each,
+        parts=Parts(rows["train"], rows["valid"], rows["test"]),
         truth=Parts(task.truth(each.train), task.truth(each.valid), task.truth(each.test)),
         score=task.better,
         features=features_of(loop, dataset, parts, rows, settings),
@@ -134,8 +135,12 @@ def keep(path: Path, found: Found) -> None:
         if isinstance(one, Absent):
             facts.append({"name": one.name, "title": one.title, "reason": one.reason})
             continue
-        tensors |= {f"{one.name}|valid": one.valid, f"{one.name}|test": one.test}
-        own = {"name": one.name, "title": one.title, "settings": one.settings, "cuts": one.cuts}
+        lengths = {}
+        for part, value in (("valid", one.valid), ("test", one.test)):
+            if value.dtype == object:  # an array for each row
+                lengths[part], value = [len(row) for row in value], np.concatenate(value)
+            tensors[f"{one.name}|{part}"] = value
+        own = {"name": one.name, "title": one.title, "settings": one.settings, "cuts": one.cuts, "lengths": lengths}
         facts.append({**own, "seconds": one.seconds})
     temporary = path.with_suffix(".tmp")
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -150,9 +155,20 @@ def kept(path: Path) -> Found:
             if "reason" in facts:
                 found.append(Absent(**facts))
                 continue
-            valid, test = (file.get_tensor(f"{facts['name']}|{part}") for part in ("valid", "test"))
+            lengths = facts.pop("lengths")
+            valid, test = (rows_of(file.get_tensor(f"{facts['name']}|{p}"), lengths.get(p)) for p in ("valid", "test"))
             found.append(Baseline(**{**facts, "cuts": tuple(facts["cuts"])}, valid=valid, test=test))
     return found
+
+
+def rows_of(value: np.ndarray, lengths: list[int] | None) -> np.ndarray:
+    """What was kept: an array, or where rows differ in length an array of one for each."""
+    if lengths is None:
+        return value
+    made, ends = np.empty(len(lengths), dtype=object), np.cumsum(lengths)
+    for number, (end, length) in enumerate(zip(ends, lengths, strict=True)):
+        made[number] = value[end - length : end]
+    return made
 
 
 def on_validation(found: Found, task: Task, truth: np.ndarray) -> dict[str, float | str]:

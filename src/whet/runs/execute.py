@@ -27,10 +27,9 @@ from whet.engine.loop import Loop
 from whet.engine.precision import choose_precision, processes
 from whet.errors import Interrupted, RunError, TrainingError
 from whet.models.given import GivenModule
-from whet.plan.explain import PhaseFacts, explain
+from whet.plan.explain import explain
 from whet.plan.price import Price
 from whet.plan.strategy import Strategy
-from whet.plan.values import Plan
 from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, Watch, assemble, use_attention_for
 from whet.runs.before import FILE, baselines, on_validation
@@ -255,8 +254,16 @@ def train(
     stores = {name: part.store for name, part in rows.items()}
     use_attention_for(parts.built.model, max(int(store.lengths.max(initial=0)) for store in stores.values()))
     place = processes()
-    shows = list(parts.task.metrics)
-    watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores), "scores": shows})
+    shows, noticed = list(parts.task.metrics), parts.task.noticed(rows)
+    for note in noticed:
+        watch({"note": note})
+    watch(
+        {
+            "ready": explain(parts.plan, parts.anatomy, len(stores["train"]), settings.batch_size),
+            "truncated": truncated(stores),
+            "scores": shows,
+        }
+    )
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
         price = None
@@ -292,6 +299,7 @@ def train(
             with clock.stage("forgetting"):
                 lost = forgotten(known, parts, dataset, settings, watch)
             asked = {**folder.read_json("run.json"), "captures": outcome.captures, "task": kept_task(parts.task)}
+            asked["data"]["notes"] += noticed
             folder.write_json("run.json", asked)
             made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
             made |= proof(dataset, parts.task, settings, outcome, scored.tested, found, lost)
@@ -371,7 +379,3 @@ def noted(folder: Folder) -> Iterator[None]:
         if isinstance(error, Interrupted):
             raise Interrupted(f"{error}; go on with it: whet resume {folder.path}") from error
         raise
-
-
-def facts_of(plan: Plan, parts: Assembled, dataset: Dataset, settings: Settings) -> tuple[PhaseFacts, ...]:
-    return explain(plan, parts.anatomy, len(dataset.train), settings.batch_size)

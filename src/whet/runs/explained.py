@@ -51,7 +51,7 @@ def explained(
         for g in parts.anatomy.groups
     )
     settings, sources = with_sources(settled(resolved, parts.task), dataset, parts)
-    rows = len(dataset.train)
+    rows = len(store)
     phases = () if data is None else facts(parts.plan, parts.anatomy, rows, resolved.settings.batch_size)
     return Explained(
         plan=parts.plan,

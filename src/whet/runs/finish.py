@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def score_test(
     other = task.decode(Forward(model, place, precision, settings.tokens_at_once).all(test.store), test)
     said = zip(task.said(other), task.said(predicted), strict=True)
     differing = sum(one["prediction"] != two["prediction"] for one, two in said)
-    largest = float(np.abs(other - predicted).max())
+    largest = max(float(np.abs(one - two).max()) for one, two in zip(other, predicted, strict=True))
     facts = {"compared": precision, "predictions_that_differ": differing, "largest_difference": largest}
     return Scored(tested, scores, facts)
 
@@ -160,15 +161,19 @@ def write_predictions(path: Path, task: Task, tested: Tested, found: Sequence[Ba
     """One line per test row: truth, prediction and what stands beside it, text, and what each baseline predicted."""
     rows = tested.rows
     others = {
-        one.name: [said["prediction"] for said in task.said(one.test)] for one in found if isinstance(one, Baseline)
+        one.name: [as_cell("prediction", said["prediction"], 6) for said in task.shown(rows, one.test)]
+        for one in found
+        if isinstance(one, Baseline)
     }
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["row", "truth", *task.nothing, *inputs_of(rows), *others])
-        columns = (rows.lines, task.said_in_truth(rows), task.said(tested.predicted), *inputs_of(rows).values())
+        columns = (rows.lines, task.said_in_truth(rows), task.shown(rows, tested.predicted), *inputs_of(rows).values())
         for number, (line, truth, said, *texts) in enumerate(zip(*columns, strict=True)):
             own = [as_cell(name, value, 6) for name, value in said.items()]
-            writer.writerow([line, truth, *own, *texts, *(predicted[number] for predicted in others.values())])
+            writer.writerow(
+                [line, as_cell("truth", truth, 6), *own, *texts, *(predicted[number] for predicted in others.values())]
+            )
 
 
 def inputs_of(rows: Rows) -> dict[str, tuple[str, ...]]:
@@ -177,7 +182,9 @@ def inputs_of(rows: Rows) -> dict[str, tuple[str, ...]]:
 
 
 def as_cell(column: str, value: Any, digits: int) -> Any:
-    """A value as it is written into a table; probabilities with a fixed number of digits."""
+    """A value as it is written into a table: probabilities with a fixed number of digits, lists as JSON."""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return f"{value:.{digits}f}" if column == "probability" else value
 
 

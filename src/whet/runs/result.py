@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from whet.config import TOKENS_AT_ONCE
-from whet.data.check import Findings, Rows, Wishes, as_text, find_columns
+from whet.data.check import Findings, Rows, Wishes
 from whet.data.read import read
 from whet.data.store import Encoder, Part, Targets
 from whet.engine.forward import Forward
@@ -70,15 +70,15 @@ class Run:
 
         Raises `DataError` for a single text where a list is meant, for empty texts, and for a task that has none.
         """
-        return self.task.probabilities(self._predicted(texts))
+        return self.task.probabilities(self._predicted(self.task.items(texts)))
 
     def predict(self, texts: Iterable[Any]) -> list[Any]:
         """What is predicted for each text: the most probable label, or whatever the task predicts. Of pairs, each item
         is (text, other text)."""
-        return [said["prediction"] for said in self.task.said(self._predicted(texts))]
+        rows = self.task.items(texts)
+        return [said["prediction"] for said in self.task.shown(rows, self._predicted(rows))]
 
-    def _predicted(self, given: Iterable[Any]) -> np.ndarray:
-        rows = self.task.items(given)
+    def _predicted(self, rows: Rows) -> np.ndarray:
         empty = next((number for number, whole in enumerate(whole_rows(rows)) if not whole), None)
         if empty is not None:
             raise DataError(f"text {empty + 1} of {len(rows)} is empty or no text")
@@ -91,12 +91,9 @@ class Run:
         The columns are those given, else those that the run was trained on, else recognised.
         """
         table, own = read(data), self.asked["settings"]
-        asked = {"text": text or own["text"], "text_b": text_b or own["text_b"]}
-        if text is None and asked["text"] not in table.columns and asked["text_b"] is None:
-            asked["text"] = find_columns(table, None, None, labelled=False)[0].text
-        columns = {option: table.column(name, option) for option, name in asked.items() if name is not None}
-        sides = {option: tuple(as_text(value) for value in values) for option, values in columns.items()}
-        return Rows(table.name, sides["text"], (), tuple(table.lines), sides.get("text_b", ()))
+        if text is not None:
+            table.column(text, "text")
+        return self.task.to_predict(table, Wishes(text or own["text"], None, text_b or own["text_b"]))
 
     def lines_to_predict(self, lines: Iterable[str]) -> Iterator[Rows]:
         """One text a line, as they come; of pairs, the two divided by a tab. Some hundred at a time."""
@@ -110,8 +107,9 @@ class Run:
         for start in range(0, len(rows), AT_ONCE):
             some = rows.take(list(range(start, min(start + AT_ONCE, len(rows)))))
             whole = whole_rows(some)
-            outputs, part = self._outputs(some.take([n for n, one in enumerate(whole) if one]))
-            said = iter(self.task.said(self.task.decode(outputs, part)))
+            real = some.take([n for n, one in enumerate(whole) if one])
+            outputs, part = self._outputs(real)
+            said = iter(self.task.shown(real, self.task.decode(outputs, part)))
             columns = inputs_of(some)
             for number, one in enumerate(whole):
                 own = next(said) if one else dict(self.task.nothing)

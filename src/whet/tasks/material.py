@@ -72,9 +72,11 @@ class Features:
 
 @dataclass(frozen=True)
 class Material:
-    """The rows, their truth, what scores a prediction (higher is better), and the frozen features."""
+    """The rows as they came and as the model reads them, their truth, what scores a prediction (higher is better), and
+    the frozen features."""
 
     rows: Parts[Rows]
+    parts: Parts[Part]
     truth: Parts[np.ndarray]
     score: Callable[[np.ndarray, np.ndarray], float]
     features: Features

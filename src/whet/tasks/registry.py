@@ -9,9 +9,10 @@ from whet.errors import SettingsError
 from whet.tasks.classification import Classification
 from whet.tasks.pairs import PairClassification, PairRegression
 from whet.tasks.regression import Regression
+from whet.tasks.tagging import Tagging
 from whet.tasks.task import Task
 
-KINDS: tuple[type[Task], ...] = (Classification, PairClassification, PairRegression, Regression)
+KINDS: tuple[type[Task], ...] = (Classification, PairClassification, PairRegression, Regression, Tagging)
 TASKS = {kind.name: kind for kind in KINDS}
 """By name; where two are equally sure of some rows, the first."""
 
@@ -20,6 +21,7 @@ SPECIAL = {
     "class_weight": "there are no classes to weigh",
     "label_smoothing": "there are no labels to smooth",
     "clean_labels": "there are no labels to clean",
+    "valid_tags": "there are no tags",
     "calibrate": "there are no probabilities of classes to calibrate",
 }
 """Options that mean something to some tasks only, and what is said where they are given for another."""

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from whet.config import Settings
-from whet.data.check import Rows, Wishes
+from whet.data.check import Rows, Wishes, as_text, find_columns
 from whet.data.read import Table
 from whet.data.reading import Labelled
 from whet.data.store import Encoder, Part, Targets
@@ -140,6 +140,10 @@ class Task(Labelled, ABC):
         targets = self.targets(rows) if rows.labels else np.zeros(0)
         return Part(encoder.tokens(rows), targets, rows.lines)
 
+    def noticed(self, parts: Mapping[str, Part]) -> list[str]:
+        """What is worth knowing of how the model reads the rows of each part."""
+        return []
+
     def count(self, targets: Targets) -> float:
         """What the summed loss of these rows is divided by: their number, or that of their tokens, or their weight."""
         return float(len(targets))
@@ -185,6 +189,10 @@ class Task(Labelled, ABC):
     def said(self, predicted: np.ndarray) -> list[dict[str, Any]]:
         """For each row its `prediction` and what stands beside it, by column; the columns are those of `nothing`."""
 
+    def shown(self, rows: Rows, predicted: np.ndarray) -> list[dict[str, Any]]:
+        """`said`, with what can only be told beside the rows themselves."""
+        return self.said(predicted)
+
     def said_in_truth(self, rows: Rows) -> list[Any]:
         """What stands in the column of the truth."""
         return list(rows.labels)
@@ -218,6 +226,18 @@ class Task(Labelled, ABC):
     def lines(cls, given: Sequence[str]) -> Rows:
         """Rows of lines of text, as they come from standard input; an empty one is a row too."""
         return Rows("standard input", tuple(given), (), tuple(range(1, len(given) + 1)))
+
+    @classmethod
+    def to_predict(cls, table: Table, wishes: Wishes) -> Rows:
+        """Every row of a table, in its order, with what it is predicted from. `wishes` are the columns asked for, else
+        those that the run was trained on. An empty text stays."""
+        first = wishes.text
+        if first not in table.columns and wishes.text_b is None:
+            first = find_columns(table, None, None, labelled=False)[0].text
+        asked = {"text": first, "text_b": wishes.text_b}
+        columns = {option: table.column(name, option) for option, name in asked.items() if name is not None}
+        sides = {option: tuple(as_text(value) for value in values) for option, values in columns.items()}
+        return Rows(table.name, sides["text"], (), tuple(table.lines), sides.get("text_b", ()))
 
     def used(self, tokenizer: Any) -> Usage:
         """How the saved model is used with its tokenizer."""

@@ -76,6 +76,19 @@ def test_who_says_that_there_are_several_gets_them_at_the_commonest_separator() 
     assert sets_of(["a", "b", "a"]) == [("a",), ("b",), ("a",)]
 
 
+def test_other_rows_are_read_by_the_labels_that_are_known() -> None:
+    rows = table(labels=["Salem, OR", "Dallas, TX;Salem, OR", ""])
+    form = form_asked(rows, "labels", {"Salem, OR", "Dallas, TX"})
+    assert read_labels(rows, form) == [("Salem, OR",), ("Dallas, TX", "Salem, OR"), ()]
+    assert form_asked(table(labels=["a, b", "c"]), "labels", {"a", "b"}) == Form(("labels",), ",")
+    assert form_asked(table(labels=["a, b", "c"]), "labels", {"a, b", "c"}) == Form(("labels",))
+
+
+def test_spans_are_no_labels() -> None:
+    assert form_of(table(spans=[[], [{"start": 0, "end": 3}]]), "spans") is None
+    assert form_of(table(spans=[[[0, 3, "PER"]]]), "spans") is None
+
+
 def test_none_of_the_labels_is_no_missing_value() -> None:
     assert sets_of(["a;b", "", "  ", None, math.nan, "a"]) == [("a", "b"), (), (), None, None, ("a",)]
     assert sets_of([["a"], [], None]) == [("a",), (), None]

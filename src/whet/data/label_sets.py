@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +53,62 @@ class Form:
 def form_of(table: Table, name: str) -> Form | None:
     """How a column writes any number of labels; None where it seems to hold one label a row.
 
-    Lists do. Joined texts do where the separator is notable and its parts recur in other cells. A comma, which also
+    Lists of texts or numbers do. Joined texts do where the separator is notable and its parts recur in other cells. A comma, which also
     stands inside names, joins only if every part is a cell of its own somewhere.
     """
     values = [value for value in table.columns[name] if not _missing(value)]
-    if any(_listed(value) is not None for value in values):
+    listed = [found for value in values if (found := _listed(value)) is not None]
+    if listed:
+        first = next((found[0] for found in listed if found), "")
+        return Form((name,)) if isinstance(first, str | int | float) else None
+    cells = [value for value in values if isinstance(value, str)]
+    return next((Form((name,), mark) for mark in SEPARATORS if _joins(cells, mark)), None)
+
+
+def form_asked(table: Table, name: str, known: Collection[str] = ()) -> Form:
+    """How a column writes its labels when it is sure that they may be several. Where the labels are `known`, since
+    these rows are not the training rows, as that form which makes most of them; else as recognised, or by the
+    separator that occurs most."""
+    cells = [value for value in table.columns[name] if not _missing(value)]
+    if any(_listed(value) is not None for value in cells):
         return Form((name,))
+    texts = [str(value) for value in cells]
+    if known:
+        return max((Form((name,), mark) for mark in (None, *SEPARATORS)), key=lambda form: _share(texts, form, known))
+    counts = {mark: sum(mark in text for text in texts) for mark in SEPARATORS}
+    return form_of(table, name) or Form((name,), max(counts, key=lambda mark: counts[mark]))
+
+
+def _share(texts: Sequence[str], form: Form, known: Collection[str]) -> float:
+    """Of the labels that a form makes of these texts, how many are known."""
+    parts = [part.strip() for text in texts for part in (text.split(form.separator) if form.separator else [text])]
+    made = [part for part in parts if part]
+    return sum(part in known for part in made) / max(len(made), 1)
+
+
+def indicators(self) -> bool:
+        return len(self.columns) > 1
+
+    @property
+    def words(self) -> str:
+        """For a note to the reader."""
+        if self.indicators:
+            return f"{len(self.columns)} columns of 0 and 1, one per label: {_some(self.columns)}"
+        how = "as lists" if self.separator is None else f"joined by {self.separator!r}"
+        return f"label column: {self.columns[0]}, any number of labels {how}"
+
+
+def form_of(table: Table, name: str) -> Form | None:
+    """How a column writes any number of labels; None where it seems to hold one label a row.
+
+    Lists of texts or numbers do. Joined texts do where the separator is notable and its parts recur in other cells. A comma, which also
+    stands inside names, joins only if every part is a cell of its own somewhere.
+    """
+    values = [value for value in table.columns[name] if not _missing(value)]
+    listed = [found for value in values if (found := _listed(value)) is not None]
+    if listed:
+        first = next((found[0] for found in listed if found), "")
+        return Form((name,)) if isinstance(first, str | int | float) else None
     cells = [value for value in values if isinstance(value, str)]
     return next((Form((name,), mark) for mark in SEPARATORS if _joins(cells, mark)), None)
 

@@ -89,6 +89,14 @@ def per_label(truth: np.ndarray, given: np.ndarray, labels: tuple[str, ...]) -> 
     ]
 
 
+def together(truth: np.ndarray, given: np.ndarray) -> dict[str, list[list[int]]]:
+    """How many rows have each two labels, in `truth` and as they were `given` (L x L); a label with itself, its rows."""
+    return {
+        name: (one.astype(np.int64).T @ one.astype(np.int64)).tolist()
+        for name, one in (("truth", truth), ("given", given))
+    }
+
+
 def score_intervals(
     truth: np.ndarray, given: np.ndarray, probabilities: np.ndarray, *, seed: int = 0
 ) -> dict[str, Interval]:

@@ -132,7 +132,10 @@ def test_all_wrong_options_come_in_one_message() -> None:
         ({"num_epochs": 1}, "did you mean epochs?"),
         ({"xyz": 1}, "xyz  unknown; --help lists the options"),
         ({"quite": True}, "did you mean quiet?"),
-        ({"metric": "acuracy"}, "must be accuracy, macro_f1, mcc or log_loss; did you mean accuracy?"),
+        (
+            {"metric": "acuracy"},
+            "must be a score of the task: accuracy, macro_f1, mcc, log_loss; did you mean accuracy?",
+        ),
         ({"schedule": "linaer"}, "unknown schedule 'linaer'; did you mean linear?"),
         ({"optimizer": "sgd(momentun=0.9)"}, "no argument 'momentun'; did you mean momentum?"),
         ({"optimizer": "sgd(momentum=2)"}, "optimizer sgd: momentum: Input should be less than 1"),

@@ -74,7 +74,6 @@ def run_verb(
 
         locate(data)
         screen = Screen(quiet=quiet)
-        screen.say(f"{verb.replace('_', '-')}  {data} with {resolved.settings.model}, strategy {resolved.strategy}")
         from whet.runs.seeds import begin_all
 
         try:
@@ -225,8 +224,9 @@ def evaluate(run: RunPath, data: Data, as_json: Json = False, debug: Debug = Fal
         from whet.report.terminal import scores_table
         from whet.runs.result import load
 
-        found = load(run).evaluate(table)
-        print(json.dumps(found, ensure_ascii=False) if as_json else scores_table(found))
+        made = load(run)
+        found = made.evaluate(table)
+        print(json.dumps(found, ensure_ascii=False) if as_json else scores_table(found, made.metrics["task"]))
 
 
 @app.command()
@@ -239,10 +239,15 @@ def predict(
         ),
     ] = None,
     text: Annotated[str | None, typer.Option(help="column of the texts", metavar="NAME")] = None,
+    text_b: Annotated[str | None, typer.Option(help="column of the second texts of pairs", metavar="NAME")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Predict with a finished run: CSV with the columns prediction, probability, text (or JSON objects, one a line)."""
+    """Predict with a finished run: CSV with the columns prediction, probability, text (or JSON objects, one a line).
+
+    What is no label has no probability; of pairs there is also text_b, and a line of standard input holds both texts,
+    divided by a tab.
+    """
     with errors_as_text(debug):
         from whet.data.read import read
         from whet.runs.folder import Folder
@@ -254,8 +259,10 @@ def predict(
         made = load(run)
         for note in [] if table is None else table.findings():
             print(f"whet: note: {note}", file=sys.stderr)
-        rows = made.lines_to_predict(stdin_lines()) if table is None else made.rows_to_predict(table, text)
-        write_predictions(made.predictions(rows), as_json)
+        lots = made.lines_to_predict(stdin_lines()) if table is None else [made.rows_to_predict(table, text, text_b)]
+        write_predictions(
+            (one for rows in lots for one in made.predictions(rows)), [*made.task.blank(), "text"], as_json
+        )
 
 
 def stdin_lines() -> Iterator[str]:
@@ -265,21 +272,24 @@ def stdin_lines() -> Iterator[str]:
         raise DataError("standard input is not UTF-8; give it as a file, whose encoding is recognised") from error
 
 
-def write_predictions(predictions: Iterator[tuple[str, float, str]], as_json: bool) -> None:
+def write_predictions(predictions: Iterator[dict[str, Any]], columns: list[str], as_json: bool) -> None:
     import csv
     from itertools import chain, islice
 
+    from whet.runs.finish import as_cell
+
     # The first comes before the header, so that input which cannot be read leaves no output.
-    predictions = chain(list(islice(predictions, 1)), predictions)
+    first = list(islice(predictions, 1))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:
-        writer.writerow(["prediction", "probability", "text"])
-    for label, probability, text in predictions:
+        writer.writerow(first[0] if first else columns)
+    for one in chain(first, predictions):
         if as_json:
-            line = {"prediction": label, "probability": round(probability, 6), "text": text}
-            print(json.dumps(line, ensure_ascii=False))
+            print(
+                json.dumps({n: round(v, 6) if isinstance(v, float) else v for n, v in one.items()}, ensure_ascii=False)
+            )
         else:
-            writer.writerow([label, f"{probability:.4f}", text])
+            writer.writerow([as_cell(name, value, 4) for name, value in one.items()])
 
 
 @contextmanager

@@ -40,6 +40,12 @@ IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer
 """Options that make a plan, and so contradict a plan that is given."""
 
 
+Task = Literal["classification", "multi_label"]
+"""The tasks by name, those of whet.tasks.registry."""
+Score = Literal["accuracy", "macro_f1", "mcc", "log_loss", "micro_f1", "exact_match"]
+"""What tasks can be measured by."""
+
+
 def option(default: Any, expects: str, says: str, **limits: Any) -> Any:
     """A field of Settings: its default, what it accepts in words, its meaning, and the limits that pydantic checks."""
     return Field(default, description=says, json_schema_extra={"expects": expects}, **limits)
@@ -98,6 +104,10 @@ class Settings(BaseModel):
     model: str = option(DEFAULT_MODEL, "a folder, an installed package, or hub:owner/name", "the pretrained model")
     text: str | None = option(None, "a column's name", "column of the texts; found from the columns when not given")
     label: str | None = option(None, "a column's name", "column of the labels; found from the columns when not given")
+    text_b: str | None = option(None, "a column's name", "column of the second texts, where rows are pairs of texts")
+    task: Task | None = option(
+        None, f"{', '.join(get_args(Task))}", "what is learnt; found from the columns when not given"
+    )
     valid: Part = option(
         0.15, "a file, or a share of the rows above 0 and below 1", "rows that choose the best weights"
     )
@@ -142,8 +152,10 @@ class Settings(BaseModel):
     patience: int | None = option(
         None, "a whole number, 1 or more", "validations without a better score that end a phase", ge=1
     )
-    metric: Literal["accuracy", "macro_f1", "mcc", "log_loss"] = option(
-        "accuracy", "accuracy, macro_f1, mcc or log_loss", "the score on validation that chooses the weights kept"
+    metric: Score | None = option(
+        None,
+        f"a score of the task: {', '.join(get_args(Score))}",
+        "the score on validation that chooses the weights kept; the task's main one when not given",
     )
     validations_per_epoch: int = option(1, "a whole number, 1 or more", "how often validation rows are scored", ge=1)
     gradient_checkpointing: bool = option(False, "yes or no", "recompute activations: less memory, more time")

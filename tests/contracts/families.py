@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whet.config import resolve
 from whet.data.check import Rows
-from whet.engine.gradient import Part
+from whet.data.store import Part
 from whet.engine.job import Beside, Job
 from whet.models.adapters import put_in
 from whet.models.anatomy import anatomy_of
@@ -84,7 +84,7 @@ def picture_job(folder: Path, watch: Callable[[dict[str, Any]], None], strategy:
         for s in (slice(0, 36), slice(36, 48), slice(48, 60))
     ]
     plan = resolved.strategy(anatomy, resolved.settings.defaults())
-    task = Classification.of(rows, labels, "none", 0.0)
+    task = Classification.of(rows, labels, resolved.settings)
     pools = dict.fromkeys(replay.pool for phase in plan.phases for replay in phase.replay)
     return Job(
         built=built,

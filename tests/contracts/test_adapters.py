@@ -22,7 +22,7 @@ from whet.engine.job import Job
 from whet.engine.loop import Loop
 from whet.errors import StrategyError
 from whet.models.cut import in_eval_mode
-from whet.models.heads import Pooled, outputs_of
+from whet.models.heads import Output, Pooled, outputs_of
 from whet.models.load import load_result, load_tokenizer, save
 from whet.models.quiet import quiet_libraries
 from whet.models.reference import find_model
@@ -146,7 +146,7 @@ def what_is_saved_comes_back(job: Job, base: Path, folder: Path) -> None:
     """By whet, and by plain peft on a plain model; no weight of the base is among the files."""
     source = find_model(str(base))
     tokenizer = load_tokenizer(source)
-    save(source, job.built, tokenizer, ("a", "b", "c"), folder, "")
+    save(source, job.built, tokenizer, Output(("a", "b", "c")), folder, "", {})
     inputs = dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
     inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     ours = logits(job.built.model, inputs)

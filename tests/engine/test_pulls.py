@@ -200,5 +200,5 @@ def test_the_share_is_the_best_on_validation(job_of: JobOf) -> None:
     tried = [line for line in lines if "of the way" in line["phase"]]
     assert len(tried) == 11
     assert outcome.kept.score == max(line["accuracy"] for line in tried)
-    again = job.task.score(Loop(job).forward.all(job.valid.store), job.valid.targets)
+    again = job.task.score(Loop(job).forward.all(job.valid.store), job.valid)
     assert again["accuracy"] == outcome.kept.score

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 
 from whet.errors import DataError
 from whet.evaluate.label_sets import per_label, score_intervals, scores, slips
-from whet.evaluate.paired import EXACT
+from whet.evaluate.paired import MCNEMAR
 from whet.evaluate.paired_sets import Predicted, compare_sets
 
 fewer = settings(deadline=None, max_examples=60)
@@ -112,7 +112,7 @@ def test_a_better_model_is_told_from_a_worse_one_and_an_equal_one_is_not(metric:
     assert (found.low > 0) == (found.high > 0)
     assert found.low <= found.difference <= found.high
     assert found.only_ours_right > found.only_theirs_right
-    assert (found.test == EXACT) == (metric == "exact_match")
+    assert (found.test == MCNEMAR) == (metric == "exact_match")
     same = compare_sets(metric, ours, ours, truth)
     assert same.difference == 0
     assert same.p_value == 1

@@ -17,11 +17,13 @@ from whet.evaluate.calibration import expected_calibration_error, reliability
 from whet.evaluate.intervals import score_intervals
 from whet.evaluate.metrics import classification, confusion
 from whet.evaluate.metrics import per_label as scores_per_label
+from whet.evaluate.of_classes import per_label, went_wrong
 from whet.plan.edits import Average, NewHead
 from whet.plan.select import everything, head, top
 from whet.plan.values import AdamW, Length, Phase, Plan, Rate
-from whet.runs.proof import against, per_label, went_wrong
+from whet.runs.proof import against
 from whet.runs.seeds import spread as over_seeds
+from whet.tasks.classification import Classification
 
 LABELS = ("card", "loan", "order")
 STEPS = 40
@@ -93,13 +95,13 @@ def make_run(
     found = probabilities(truth, len(labels), right, seed)
     chosen = {"calibrate": True, "seeds": seeds, "baselines": baselines} | (settings or {})
     asked = run_json(folder, labels, rows, phases, chosen)
-    metrics = framework(folder, plan, rows)
+    task = Classification(labels, (1.0,) * len(labels), metric=asked["settings"]["metric"] or "accuracy")
+    metrics = framework(folder, plan, rows) | {"task": task.described()}
     valid = np.arange(VALID_ROWS) % len(labels)
     others = made_baselines(truth, valid, len(labels)) if rows and baselines else []
     if others:
         metrics["seconds"]["baselines"] = 2.6
-        metric = asked["settings"]["metric"]
-        metrics["baselines"] = [against(one, metric, found, truth, valid, labels, 0) for one in others]
+        metrics["baselines"] = [against(one, task, found, truth, valid, 0) for one in others]
     if rows:
         metrics |= {"test": classification(truth, found), **proof(truth, found, labels)}
     if seeds > 1:

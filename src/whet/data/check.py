@@ -17,35 +17,59 @@ LABEL_NAMES = ("label", "labels", "class", "category", "intent", "target", "sent
                "output", "answer")  # fmt: skip
 
 
+Spans = tuple[tuple[int, int], ...]
+"""Where words stand in a text: for each its first character and the one behind its last."""
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Checked rows: text, label (empty where none was asked for) and where each stands in its source."""
+    """Checked rows: text, target and where each stands in its source.
+
+    `labels` holds a row's target as its task has it: the label's name, a number, the names of several, a tag per word;
+    it is empty where none was asked for. `seconds` are the other texts, where rows are pairs; `words` says where the
+    words of each text are, where each of them has a target.
+    """
 
     name: str
     texts: tuple[str, ...]
-    labels: tuple[str, ...]
+    labels: tuple[Any, ...]
     lines: tuple[int, ...]
+    seconds: tuple[str, ...] = ()
+    words: tuple[Spans, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, positions: list[int]) -> Rows:
+        def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[p] for p in positions) if values else ()
+
         return Rows(
-            self.name,
-            tuple(self.texts[p] for p in positions),
-            tuple(self.labels[p] for p in positions) if self.labels else (),
-            tuple(self.lines[p] for p in positions),
+            self.name, some(self.texts), some(self.labels), some(self.lines), some(self.seconds), some(self.words)
         )
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """What rows have in common that count as the same: the words of the text, or of both texts in either order."""
+        if not self.seconds:
+            return tuple(same_text(text) for text in self.texts)
+        pairs = zip(self.texts, self.seconds, strict=True)
+        return tuple(" | ".join(sorted(map(same_text, pair))) for pair in pairs)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over texts and labels in order."""
+        """SHA-256 over texts and targets in order."""
         digest = hashlib.sha256()
-        for values in (self.texts, self.labels):
+        for values in (self.texts, self.labels, self.seconds, self.words):
             for value in values:
-                raw = value.encode("utf-8", "surrogatepass")
+                raw = (value if isinstance(value, str) else repr(value)).encode("utf-8", "surrogatepass")
                 digest.update(len(raw).to_bytes(8, "little") + raw)
         return digest.hexdigest()
+
+
+def same_text(text: str) -> str:
+    """What two texts have in common that count as the same: not case, nor how words are spaced."""
+    return " ".join(text.casefold().split())
 
 
 @dataclass
@@ -58,10 +82,31 @@ class Findings:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that hold texts and labels; `label` is None for rows to predict."""
+    """The columns that hold texts and labels; `label` is None for rows to predict, `text_b` where there is no second
+    text. Where several columns hold the target, `label` names them as the option does, divided by commas."""
 
     text: str
     label: str | None
+    text_b: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """The columns as options."""
+        found = {"text": self.text, "text_b": self.text_b, "label": self.label}
+        return {name: column for name, column in found.items() if column is not None}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The columns that were asked for; None where they are to be found."""
+
+    text: str | None = None
+    label: str | None = None
+    text_b: str | None = None
+
+    @staticmethod
+    def there(columns: Columns, table: Table) -> Wishes:
+        """Those of other rows that a table has too."""
+        return Wishes(**{name: column for name, column in columns.given().items() if column in table.columns})
 
 
 def find_columns(
@@ -76,9 +121,9 @@ def find_columns(
         if name is not None and (option == "text" or labelled):
             table.column(name, option)
     if labelled and label is None:
-        label = _named(table, LABEL_NAMES, without=text) or _few_values(table, without=text)
+        label = named(table, LABEL_NAMES, without=text) or _few_values(table, without=text)
         if label is None:
-            raise DataError(_none_looks_like(table, "labels", "label"))
+            raise DataError(none_looks_like(table, "labels", "label"))
         if label in table.columns[label]:
             raise DataError(
                 f"{table.name} seems to have no header: its first row holds {label!r}, and so do later rows. "
@@ -86,21 +131,21 @@ def find_columns(
             )
         notes.append(f"label column: {label}")
     if text is None:
-        text = _named(table, TEXT_NAMES, without=label) or _longest(table, without=label)
+        text = named(table, TEXT_NAMES, without=label) or _longest(table, without=label)
         if text is None:
-            raise DataError(_none_looks_like(table, "texts", "text"))
+            raise DataError(none_looks_like(table, "texts", "text"))
         notes.append(f"text column: {text}")
     if text == label:
         raise PathError(f"--text and --label both name the column {text!r}")
     return Columns(text, label if labelled else None), notes
 
 
-def _none_looks_like(table: Table, what: str, option: str) -> str:
+def none_looks_like(table: Table, what: str, option: str) -> str:
     columns = ", ".join(table.columns)
     return f"{table.name}: no column looks like {what} (columns: {columns}). Choose one with --{option} NAME."
 
 
-def _named(table: Table, names: tuple[str, ...], without: str | None) -> str | None:
+def named(table: Table, names: tuple[str, ...], without: str | None) -> str | None:
     by_lower = {name.lower(): name for name in reversed(list(table.columns)) if name != without}
     return next((by_lower[name] for name in names if name in by_lower), None)
 
@@ -138,19 +183,19 @@ def check(
     texts, labels, lines = [], [], []
     every_label = table.columns[columns.label] if columns.label is not None else [""] * len(table)
     for line, value, label in zip(table.lines, table.columns[columns.text], every_label, strict=True):
-        text = "" if _missing(value) else str(value)
+        text = "" if missing(value) else str(value)
         if not text.strip():
             findings.dropped["empty text"] += 1
-        elif columns.label is not None and not _label(label):
+        elif columns.label is not None and not label_of(label):
             findings.dropped["no label"] += 1
         else:
             texts.append(text)
-            labels.append(_label(label))
+            labels.append(label_of(label))
             lines.append(line)
     if not texts:
         reasons = ", ".join(f"{count} {reason}" for reason, count in findings.dropped.items())
         raise DataError(f"{table.name}: no row can be used ({reasons or 'it holds none'})")
-    if sum(_is_number(text) for text in texts) > len(texts) / 2:
+    if sum(is_number(text) for text in texts) > len(texts) / 2:
         raise DataError(
             f"{table.name}: the text column {columns.text!r} holds numbers, not texts "
             f"(columns: {', '.join(table.columns)}). Choose the column of the texts with --text NAME."
@@ -158,15 +203,15 @@ def check(
     if columns.label is None:
         return Rows(table.name, tuple(texts), (), tuple(lines))
     if clean_labels:
-        labels = _merged(labels, known, findings)
+        labels = merged(labels, known, findings)
     else:
-        _refuse_variants(table.name, labels)
+        refuse_variants(table.name, labels)
     return Rows(table.name, tuple(texts), tuple(labels), tuple(lines))
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
     """A label as text: whole numbers without a decimal part, as a spreadsheet shows them."""
-    if _missing(value):
+    if missing(value):
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -175,15 +220,15 @@ def _label(value: Any) -> str:
 
 def as_text(value: Any) -> str:
     """A cell as a text; a missing one is empty."""
-    return "" if _missing(value) else str(value)
+    return "" if missing(value) else str(value)
 
 
-def _missing(value: Any) -> bool:
+def missing(value: Any) -> bool:
     """None, or not-a-number, which is how empty cells often come."""
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text.strip().replace(",", "."))
     except ValueError:
@@ -202,7 +247,7 @@ def _variants(labels: list[str]) -> dict[str, Counter[str]]:
     return {key: counts for key, counts in spellings.items() if len(counts) > 1}
 
 
-def _refuse_variants(name: str, labels: list[str]) -> None:
+def refuse_variants(name: str, labels: list[str]) -> None:
     variants = _variants(labels)
     if variants:
         shown = [
@@ -216,11 +261,11 @@ def _refuse_variants(name: str, labels: list[str]) -> None:
         )
 
 
-def _merged(labels: list[str], known: Iterable[str], findings: Findings) -> list[str]:
+def merged(labels: list[str], known: Iterable[str], findings: Findings) -> list[str]:
     best = {key: counts.most_common(1)[0][0] for key, counts in _variants(labels).items()}
     best |= {_folded(label): label for label in known}
-    merged = [best.get(_folded(label), label) for label in labels]
-    changed = sum(old != new for old, new in zip(labels, merged, strict=True))
+    made = [best.get(_folded(label), label) for label in labels]
+    changed = sum(old != new for old, new in zip(labels, made, strict=True))
     if changed:
         findings.notes.append(f"{changed} labels were merged into another spelling of the same words")
-    return merged
+    return made

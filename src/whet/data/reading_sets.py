@@ -130,14 +130,14 @@ class LabelSets(Labelled):
                     )
 
     @classmethod
-    def notice(cls, train: Rows, findings: Findings, held: dict[str, Rows]) -> None:
-        parts = {"train": train, **held}
-        findings.notes += about_labels(
-            {name: rows.labels for name, rows in parts.items()}, cls.names(train, NO_COLUMNS)
-        )
+    def notice(cls, train: Rows, findings: Findings) -> None:
+        return None
 
-
-NO_COLUMNS = Columns("", None)
+    @classmethod
+    def notice_parts(cls, parts: dict[str, Rows], findings: Findings) -> None:
+        labels = in_order({label for row in parts["train"].labels for label in row})
+        order = ("train", "valid", "test")
+        findings.notes += about_labels({name: parts[name].labels for name in order}, labels)
 
 
 def found_form(table: Table, text: str | None) -> Form | None:

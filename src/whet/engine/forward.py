@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from whet.data.store import TokenStore
+from whet.data.store import Ragged, Targets, TokenStore
 from whet.engine.batches import by_width
 from whet.engine.capture import Pass, States
 from whet.engine.precision import products
@@ -86,12 +86,16 @@ class Forward:
     def passes(self) -> Pass:
         return Pass(self.model, self.token_budget, self.precision, self.device)
 
-    def all(self, store: TokenStore) -> np.ndarray:
-        """Outputs for all rows in eval mode, in the rows' order, fp32; the work is shared out over processes."""
+    def all(self, store: TokenStore) -> Targets:
+        """Outputs for all rows in eval mode, in the rows' order, fp32: rows x outputs, or where a head gives some for
+        each token, those of each row's own tokens. The work is shared out over processes."""
         batches = by_width(store.lengths, self.token_budget)[self.place.process_index :: self.place.num_processes]
         with torch.inference_mode(), in_eval_mode(self.model):
             own = [(rows, self(store, rows).cpu().numpy()) for rows in batches]
         found = gather_object(own) if self.place.num_processes > 1 else own
+        if found and found[0][1].ndim == 3:
+            each = {int(row): value for rows, values in found for row, value in zip(rows, values, strict=True)}
+            return Ragged.of([each[row][: store.lengths[row]] for row in range(len(store))])
         made = np.empty((len(store), found[0][1].shape[1] if found else 0), dtype=np.float32)
         for rows, values in found:
             made[rows] = values

@@ -10,22 +10,13 @@ import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
 
-from whet.data.store import TokenStore
+from whet.data.store import Part, as_tensor
 from whet.engine.batches import split_batch
 from whet.engine.forward import Forward
 from whet.engine.pulls import Pulls
 from whet.errors import TrainingError
 from whet.models.dropout import Key, mix
 from whet.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows ready for the model: tokens, targets, and the line of each row in its source."""
-
-    store: TokenStore
-    targets: np.ndarray
-    lines: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,7 @@ class Gradient:
                 continue
             self.key.turn(mix(self.seed, source.number) if source.number else self.seed, step, micro, device)
             seed_device(mix(self.seed, step, number) >> 1, device)
-            targets = torch.from_numpy(source.part.targets[micro]).to(device)
+            targets = as_tensor(source.part.targets[micro]).to(device)
             outputs = source.forward(source.part.store, micro)
             loss = source.task.loss(outputs, targets) / sum(counts)
             if source.number == 0:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whet.config import Settings
-from whet.engine.gradient import Part
+from whet.data.store import Part
 from whet.engine.position import Best, Position
 from whet.models.load import Built
 from whet.plan.anatomy import Anatomy

@@ -19,6 +19,7 @@ import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
 
+from whet.data.store import Ragged
 from whet.engine.below import Below
 from whet.engine.draws import Draws, seed_of
 from whet.engine.finishing import After, finished
@@ -55,7 +56,7 @@ class Loop:
         self.gradient = Gradient(own, job.built.key, job.settings.seed)
         self.draws = [Draws(seed_of(job.settings.seed, s.number), s.part.store.lengths) for s in (own, *self.beside)]
         self.new = frozenset(job.built.origin.new).union(*(one.head for one in job.beside))
-        self.lower = job.settings.metric == "log_loss"
+        self.lower = job.task.measured_by.lower_is_better
         self.below = Below(job, self.forward, [source.forward for source in self.beside])
 
     def through(self, model: nn.Module) -> Forward:
@@ -97,7 +98,7 @@ class Loop:
             while self.at.phase < len(self.plan.phases):
                 self.run_phase(self.plan.phases[self.at.phase], asked)
         memory, kept = peak_memory_mb(), self.at.ranked[0]
-        self.kept_as = f"best validation {self.settings.metric}"
+        self.kept_as = f"best validation {self.task.metric}"
         self.weights.load(kept)
         after = After(self.weights, self.at.ranked, self.new, self.scored, self.lower)
         for edit in self.plan.blends:
@@ -154,7 +155,7 @@ class Loop:
         if not phase.pulls:
             return None
         head = self.job.built.model.get_submodule(self.anatomy.head.entry)
-        return Pulls(phase.pulls, self.pretrained, head, self.place.device)
+        return Pulls(phase.pulls, self.pretrained, head, self.place.device, self.task.apart)
 
     def new_optimizer(self, phase: Phase) -> Stepper:
         """The phase's optimizer, with the state that the phase before or the checkpoint left for what keeps moving."""
@@ -317,14 +318,14 @@ class Loop:
     def validated(self, step: int, phase: int) -> Best:
         """The scores of the weights as they are. Raises `NonFiniteError` where the outputs are no numbers."""
         outputs = self.forward.all(self.job.valid.store)
-        if not np.isfinite(outputs).all():
+        if not np.isfinite(outputs.values if isinstance(outputs, Ragged) else outputs).all():
             raise NonFiniteError(
                 f"after step {self.at.done}: the outputs for validation rows are not finite. "
                 "Try a lower --learning-rate, or --precision fp32"
             )
-        scores = self.task.score(outputs, self.job.valid.targets)
-        score = scores[self.settings.metric]
-        return Best(step=step, phase=phase, score=score, loss=scores["log_loss"], scores=scores)
+        scores = self.task.score(outputs, self.job.valid)
+        score, loss = scores[self.task.metric], scores[self.task.loss_metric]
+        return Best(step=step, phase=phase, score=score, loss=loss, scores=scores)
 
     def out_of_patience(self, phase: Phase) -> bool:
         return phase.stop is not None and self.at.without_progress >= phase.stop.validations

@@ -10,28 +10,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whet.data.store import Targets, as_tensor
 from whet.engine.capture import States
 from whet.errors import StrategyError
 from whet.models.cut import first_tensor
 from whet.plan.pulls import Pull, ToFeatures, ToOutputs, ToWeights
 from whet.plan.values import Plan
 
+Apart = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Pretrained:
     """What a plan's pulls ask of the pretrained model: weights by name, and for each training row its features (rows x
-    hidden) and its log-probabilities (rows x outputs), fp32; None where no pull asks for them."""
+    hidden) and its outputs, fp32; None where no pull asks for them."""
 
     weights: Mapping[str, Tensor]
     features: Tensor | None
-    outputs: Tensor | None
+    outputs: Targets | None
 
     @staticmethod
     def of(
         plan: Plan,
         weights: Mapping[str, Tensor],
         features: Callable[[], States | None],
-        outputs: Callable[[], np.ndarray],
+        outputs: Callable[[], Targets],
     ) -> Pretrained:
         """Computed where it is asked for. `weights` are copied. Raises `StrategyError` where the head takes no
         vectors."""
@@ -45,17 +48,20 @@ class Pretrained:
         return Pretrained(
             {name: value.detach().clone() for name, value in weights.items()} if ToWeights in kinds else {},
             None if made is None else torch.from_numpy(made.vectors()),
-            torch.from_numpy(outputs()).log_softmax(1) if ToOutputs in kinds else None,
+            outputs() if ToOutputs in kinds else None,
         )
 
 
 class Pulls:
-    """The pulls of one phase. While it lasts, a hook before the module `head` takes the features of each batch."""
+    """The pulls of one phase. While it lasts, a hook before the module `head` takes the features of each batch.
+    `apart` says how far outputs lie from those of the pretrained model, summed over the rows of a batch."""
 
-    def __init__(self, pulls: Sequence[Pull], base: Pretrained, head: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self, pulls: Sequence[Pull], base: Pretrained, head: nn.Module, device: torch.device, apart: Apart
+    ) -> None:
         self.pulls, self.weights = pulls, {name: value.to(device) for name, value in base.weights.items()}
         self.features = None if base.features is None else base.features.to(device)
-        self.outputs = None if base.outputs is None else base.outputs.to(device)
+        self.outputs, self.apart = base.outputs, apart
         self.seen: Tensor | None = None
         self.handle = head.register_forward_pre_hook(self.take, with_kwargs=True)
 
@@ -71,9 +77,8 @@ class Pulls:
                 distance = (self.seen.float() - self.features[chosen]).square().mean(1)
                 total = total + pull.strength * distance.sum()
             if isinstance(pull, ToOutputs) and self.outputs is not None:
-                own = outputs.log_softmax(1)
-                divergence = nn.functional.kl_div(own, self.outputs[chosen], log_target=True, reduction="sum")
-                total = total + pull.strength * divergence
+                base = as_tensor(self.outputs[rows]).to(outputs.device)
+                total = total + pull.strength * self.apart(outputs, base)
         self.seen = None
         return total
 

@@ -48,8 +48,9 @@ class Budget:
 class Problem:
     """What is to be learnt, and what counts as better.
 
-    `train` (N) and `valid` (M) hold class numbers from 0 to `classes` - 1, one or more each. `score` takes the
-    validation rows' probabilities (M x C) and class numbers (M), and gives more for better. With `balanced` all
+    `train` (N) and `valid` (M) hold class numbers from 0 to `classes` - 1, one or more each; or, where a row may be of
+    any number of classes, N x C and M x C with 1 where it is. `score` takes the validation rows' probabilities (M x C)
+    and `valid`, and gives more for better. With `balanced` all
     classes weigh the same. `seed` draws samples, and is handed to learners.
     """
 
@@ -87,7 +88,8 @@ class Kind:
 
 Learner = Callable[[float, np.ndarray, Problem], Any]
 """From a strength, the class numbers of the rows and the problem to a classifier as scikit-learn has them, not yet
-fitted: with `max_iter`, and once fitted `n_iter_` and `classes_`."""
+fitted: with `max_iter`, and once fitted `n_iter_` and `classes_`; or, of any number of classes a row, one made of
+several such, its `estimators_`."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Search:
     def _reach(self) -> _Reach:
         """The kinds and rows that what is left allows. Raises `Unavailable` where it allows too few rows."""
         left, all_rows = self.budget.left(), np.arange(len(self.problem.train))
-        present = len(np.unique(self.problem.train))
+        present = len(np.unique(self.problem.train, axis=0))
         if present < 2:
             raise Unavailable("all training rows have the same label")
         if left <= 0:
@@ -211,7 +213,7 @@ class Search:
         _fit(self.learner(self.strengths[0], targets, self.problem), features, targets)
         fitted = self.budget.now()
         # Each class has weights of its own, and a small sample may lack some.
-        lacking = len(np.unique(self.problem.train)) / len(np.unique(targets))
+        lacking = _weighed(self.problem.train) / max(_weighed(targets), 1)
         return _Measured(kind.work[rows].sum(), prepared - begun, lacking * (fitted - prepared))
 
     def _best(self, reach: _Reach) -> tuple[Chosen, int]:
@@ -246,8 +248,9 @@ class Search:
         model = _fit(self.learner(strength, targets, problem), features, targets)
         # Apart, so that not even the rounding of the first hangs on the number of the second.
         of_valid, of_test = (_probabilities(model, part, problem.classes) for part in (valid, test))
-        unsettled = int(model.n_iter_.max()) >= model.max_iter
-        said = (f"stopped after {model.max_iter} passes, before it had settled",) if unsettled else ()
+        fits = [one for one in getattr(model, "estimators_", [model]) if hasattr(one, "n_iter_")]
+        unsettled = any(int(np.max(one.n_iter_)) >= one.max_iter for one in fits)
+        said = (f"stopped after {fits[0].max_iter} passes, before it had settled",) if unsettled else ()
         score = problem.score(of_valid, problem.valid)
         return Chosen(score, {"C": strength, **kind.settings}, said, of_valid, of_test)
 
@@ -260,10 +263,18 @@ def _fit(model: Any, features: Any, targets: np.ndarray) -> Any:
         return model.fit(features, targets)
 
 
+def _weighed(targets: np.ndarray) -> int:
+    """How many classes get weights of their own: those that occur, or, of any number a row, those that some rows have
+    and others have not."""
+    return len(np.unique(targets)) if targets.ndim == 1 else int((targets.any(0) & ~targets.all(0)).sum())
+
+
 def _probabilities(model: Any, features: Any, classes: int) -> np.ndarray:
     """Rows x C; 0 for a class that the model has not seen. No rows, which scikit-learn refuses, are None."""
     if features is None:
         return np.zeros((0, classes))
+    if hasattr(model, "estimators_"):
+        return np.asarray(model.predict_proba(features))
     found = np.zeros((features.shape[0], classes))
     found[:, model.classes_] = model.predict_proba(features)
     return found

@@ -9,11 +9,21 @@ from typing import TypeGuard
 
 @dataclass(frozen=True)
 class Metric:
-    """`name` as people read it (`accuracy`, `macro-F1`). `percent`: a share with 1 at best, shown in percent."""
+    """`name` as people read it in a sentence (`accuracy`, `macro-F1`), `title` above a column (the name where it is
+    None). `percent`: a share with 1 at best, shown in percent."""
 
     name: str = "accuracy"
     lower_is_better: bool = False
     percent: bool = True
+    title: str | None = None
+
+    @property
+    def shown(self) -> str:
+        return self.title or self.name
+
+    def goodness(self, value: float) -> float:
+        """The value turned so that higher is better."""
+        return -value if self.lower_is_better else value
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from whet.evaluate.intervals import NORMAL, Limits, macro_f1_limits, mcc_limits,
 
 DRAWS = 2000
 """Random exchanges behind a p-value, which so is at least 1 / 2001."""
-EXACT = "McNemar's exact test"
+MCNEMAR = "McNemar's exact test"
 EXCHANGE = f"exchange of predictions, {DRAWS} draws"
 SHARES_OF_ROWS = ("accuracy", "exact_match")
 """Metrics whose test is exact."""
@@ -45,7 +45,8 @@ Score = Callable[[Margins], np.ndarray]
 @dataclass(frozen=True)
 class Comparison:
     """`difference` is ours minus theirs in the metric's own unit (so log-loss is better below 0), `low` and `high` its
-    95 % interval. `p_value` is of `test`. The verdict is the test's: near 0.05 interval and test may disagree."""
+    95 % interval. `p_value` is of `test`. The verdict is the test's: near 0.05 interval and test may disagree. Rows
+    that only one of the two gets right are None where rows are not simply right or wrong."""
 
     metric: str
     test: str
@@ -53,8 +54,8 @@ class Comparison:
     low: float
     high: float
     p_value: float
-    only_ours_right: int
-    only_theirs_right: int
+    only_ours_right: int | None
+    only_theirs_right: int | None
     rows: int
 
 
@@ -77,7 +78,7 @@ def compare(metric: str, ours: np.ndarray, theirs: np.ndarray, targets: np.ndarr
         found = by_losses(row_losses(ours, targets) - row_losses(theirs, targets), rng)
     else:
         found = _by_counts(metric, ours.argmax(1), theirs.argmax(1), targets, ours.shape[1], rng)
-    test = EXACT if metric in SHARES_OF_ROWS else EXCHANGE
+    test = MCNEMAR if metric in SHARES_OF_ROWS else EXCHANGE
     return Comparison(metric, test, *found, only_ours, only_theirs, len(targets))
 
 
@@ -92,8 +93,9 @@ def rows_to_tell(comparison: Comparison) -> int | None:
     if size == 0:
         return None
     power = float(norm.ppf(POWER))
-    if comparison.metric in SHARES_OF_ROWS:
-        differing = (comparison.only_ours_right + comparison.only_theirs_right) / comparison.rows
+    ours, theirs = comparison.only_ours_right, comparison.only_theirs_right
+    if comparison.test == MCNEMAR and ours is not None and theirs is not None:
+        differing = (ours + theirs) / comparison.rows
         roots = NORMAL * math.sqrt(differing) + power * math.sqrt(max(differing - size**2, 0))
         return math.ceil((roots / size) ** 2 + 1 / size)
     half = (comparison.high - comparison.low) / 2

@@ -14,8 +14,8 @@ from whet.errors import DataError
 from whet.evaluate.counts import Margins
 from whet.evaluate.label_sets import SUMS, alike, ends, losses, margins, resampled
 from whet.evaluate.paired import (
-    EXACT,
     EXCHANGE,
+    MCNEMAR,
     SHARES_OF_ROWS,
     Comparison,
     by_accuracy,
@@ -55,7 +55,7 @@ def compare_sets(metric: str, ours: Predicted, theirs: Predicted, truth: np.ndar
         low, high = ends(resampled(truth, ours.given, theirs.given, seed=seed)[metric])
         drawn = exchanged(metric, truth, ours.given, theirs.given, chance)
         found = (difference, low, high, share_beyond(difference, drawn))
-    test = EXACT if metric in SHARES_OF_ROWS else EXCHANGE
+    test = MCNEMAR if metric in SHARES_OF_ROWS else EXCHANGE
     return Comparison(metric, test, *found, only_ours, only_theirs, len(truth))
 
 

@@ -21,8 +21,18 @@ from transformers import PreTrainedTokenizerBase
 
 from whet.errors import ModelError, SettingsError, StrategyError
 from whet.models.dropout import key_dropouts
-from whet.models.heads import outputs_of
-from whet.models.load import Built, Origin, build, change_dropout, length_limit, load_tokenizer, ready_to_pad, save
+from whet.models.heads import Output, Per, outputs_of
+from whet.models.load import (
+    Built,
+    Origin,
+    build,
+    change_dropout,
+    head_facts,
+    length_limit,
+    load_tokenizer,
+    ready_to_pad,
+    save,
+)
 from whet.plan.edits import Adapter, Edit, NewHead, QuantizeBody
 
 WEIGHTS = "weights.safetensors"
@@ -79,7 +89,7 @@ def _(source: GivenModule, tokenizer: Any, virtual: int = 0) -> int:
 
 
 @build.register
-def _(source: GivenModule, edits: tuple[Edit, ...], outputs: int, seed: int) -> Built:
+def _(source: GivenModule, edits: tuple[Edit, ...], outputs: int, seed: int, per: Per = "row") -> Built:
     head = next((edit for edit in edits if isinstance(edit, NewHead)), NewHead(kind="native"))
     if head.kind != "native" or head.depth is not None:
         raise ModelError(f"{source.reference} keeps its own head: leave out head, pooling and depth")
@@ -87,9 +97,10 @@ def _(source: GivenModule, edits: tuple[Edit, ...], outputs: int, seed: int) -> 
     model = source.copy()
     inputs = dict(load_tokenizer(source)(["two texts", "of unlike lengths"], padding=True, return_tensors="pt"))
     made = called(model, {name: inputs[name] for name in ("input_ids", "attention_mask")}, source.reference)
-    if tuple(made.shape) != (2, outputs):
-        shape = " x ".join(map(str, made.shape))
-        raise ModelError(f"{source.reference} gives {shape} outputs for two rows; these rows need 2 x {outputs}")
+    needed = (2, outputs) if per == "row" else (2, inputs["input_ids"].shape[1], outputs)
+    if tuple(made.shape) != needed:
+        shape, right = (" x ".join(map(str, sizes)) for sizes in (made.shape, needed))
+        raise ModelError(f"{source.reference} gives {shape} outputs for two rows; these rows need {right}")
     new = head_of(model, {name: inputs[name] for name in ("input_ids", "attention_mask")})
     change_dropout(model, edits)
     key = key_dropouts(model)
@@ -139,11 +150,19 @@ def head_of(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[str, ...]:
 
 
 @save.register
-def _(source: GivenModule, built: Built, tokenizer: Any, labels: tuple[str, ...], folder: Path, note: str) -> None:
+def _(
+    source: GivenModule,
+    built: Built,
+    tokenizer: Any,
+    output: Output,
+    folder: Path,
+    note: str,
+    task: dict[str, Any],
+) -> None:
     """The state dict, the tokenizer and the labels. The class of the module is the person's own."""
     save_model(built.model, str(folder / WEIGHTS))
     tokenizer.save_pretrained(folder)
-    facts = {"format": 1, "labels": list(labels), "module": source.reference}
+    facts = head_facts(output, task) | {"module": source.reference}
     (folder / "head.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(note, encoding="utf-8")
 

@@ -1,11 +1,35 @@
-"""Heads: what turns the body's states into one row of outputs per text."""
+"""Heads: what turns the body's states into outputs, for each text or for each of its tokens."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from whet.plan.edits import NewHead
+
+Per = Literal["row", "token"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a task asks of a model: an output for each of `labels`, `per` row or per token of it. `problem_type` is what
+    the config of transformers calls it; None where it has no word for it."""
+
+    labels: tuple[str, ...]
+    per: Per = "row"
+    problem_type: str | None = "single_label_classification"
+
+    @staticmethod
+    def of(labels: Sequence[str]) -> Output:
+        """One of these labels for each row."""
+        return Output(tuple(labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def pool(states_BTH: Tensor, mask_BT: Tensor, how: str) -> Tensor:
@@ -26,7 +50,8 @@ def pool(states_BTH: Tensor, mask_BT: Tensor, how: str) -> Tensor:
 
 
 class Head(nn.Module):
-    """Hidden layers with GELU, then linear: B x H to B x outputs. Always computed in fp32."""
+    """Hidden layers with GELU, then linear: B x H to B x outputs, or B x T x H to B x T x outputs. Always computed in
+    fp32."""
 
     def __init__(self, width: int, outputs: int, edit: NewHead) -> None:
         super().__init__()
@@ -37,9 +62,9 @@ class Head(nn.Module):
             width = size
         self.layers = nn.Sequential(*layers, nn.Dropout(edit.dropout), nn.Linear(width, outputs))
 
-    def forward(self, pooled_BH: Tensor) -> Tensor:
-        with torch.autocast(pooled_BH.device.type, enabled=False):
-            return self.layers(pooled_BH.float())
+    def forward(self, given: Tensor) -> Tensor:
+        with torch.autocast(given.device.type, enabled=False):
+            return self.layers(given.float())
 
 
 class Pooled(nn.Module):
@@ -53,7 +78,7 @@ class Pooled(nn.Module):
 
     def with_head(self, head: Head) -> Pooled:
         """The same body and pooling with another head."""
-        return Pooled(self.body, head, self.pooling)
+        return type(self)(self.body, head, self.pooling)
 
     def states(self, inputs: dict[str, Tensor]) -> Tensor:
         """The body's last states of the tokens, B x T x H."""
@@ -62,6 +87,14 @@ class Pooled(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         return self.head(pool(self.states(inputs), inputs["attention_mask"], self.pooling))
+
+
+class PerToken(Pooled):
+    """A transformers body and a head that is asked of each token: B x T x outputs. Its pooling is that by which the
+    body's vectors of whole texts are read elsewhere."""
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        return self.head(self.states(inputs))
 
 
 def outputs_of(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

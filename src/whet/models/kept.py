@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from whet.errors import ModelError
-from whet.models.heads import Head, Pooled
+from whet.models.heads import Head, Output, Pooled
 from whet.models.load import Built, Origin, build, outside_body
 from whet.models.reference import ModelFolder
 from whet.plan.edits import Edit, NewHead
@@ -20,11 +20,12 @@ from whet.plan.edits import Edit, NewHead
 HEAD, FACTS = "head.safetensors", "head.json"
 
 
-def build_kept(source: Any, edits: tuple[Edit, ...], labels: Sequence[str], seed: int) -> Built:
+def build_kept(source: Any, edits: tuple[Edit, ...], output: Output, seed: int) -> Built:
     """The model with the head that its folder holds.
 
-    Raises `ModelError` where there is none, or where its labels are not `labels`, in that order.
+    Raises `ModelError` where there is none, or where its labels are not those of `output`, in that order.
     """
+    labels = output.labels
     if not isinstance(source, ModelFolder):
         raise ModelError(f"{source.reference} keeps its own head anyway; leave out --head kept")
     own, concrete = labels_of(source), head_of(source)
@@ -38,7 +39,7 @@ def build_kept(source: Any, edits: tuple[Edit, ...], labels: Sequence[str], seed
     wish = next(edit for edit in edits if isinstance(edit, NewHead))
     concrete = concrete.model_copy(update={"dropout": wish.dropout})
     others = tuple(edit for edit in edits if not isinstance(edit, NewHead))
-    built = build(source, (concrete, *others), len(labels), seed)
+    built = build(source, (concrete, *others), len(labels), seed, output.per)
     added = built.adapted.added if built.adapted else ()
     new = tuple(name for name in built.origin.new if name not in added)
     if isinstance(built.model, Pooled):

@@ -19,12 +19,17 @@ from whet.errors import ModelError, StrategyError
 from whet.models.adapter_files import Base, base_of, load_adapter, save_adapter
 from whet.models.adapters import Adapted, copies, first_line, put_in, transformer_of
 from whet.models.dropout import Key, key_dropouts
-from whet.models.heads import Head, Pooled, start
+from whet.models.heads import Head, Output, Per, PerToken, Pooled, start
 from whet.models.quantize import quantize_body
 from whet.models.quiet import quiet_libraries
 from whet.models.reference import ModelFolder
 from whet.plan.edits import Adapter, Edit, NewHead, QuantizeBody, SetDropout
 
+NATIVE: dict[Per, Any] = {
+    "row": transformers.AutoModelForSequenceClassification,
+    "token": transformers.AutoModelForTokenClassification,
+}
+HEADED: dict[Per, type[Pooled]] = {"row": Pooled, "token": PerToken}
 STEP = 8
 """Texts are padded to a multiple of this, and beside virtual tokens padding takes positions of its own."""
 
@@ -98,14 +103,15 @@ def length_limit(source: Any, tokenizer: Any, virtual: int = 0) -> int:
 
 
 @singledispatch
-def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Built:
-    """Load the body and apply the edits. `outputs` is the head's width, `seed` starts its weights.
+def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int, per: Per = "row") -> Built:
+    """Load the body and apply the edits. `outputs` is the head's width, for each row or token; `seed` starts its
+    weights.
 
     Raises `ModelError` when the folder's weights do not make a whole body.
     """
     head = next((edit for edit in edits if isinstance(edit, NewHead)), NewHead())
     if head.kind == "native":
-        model, origin = load_as(source, transformers.AutoModelForSequenceClassification, num_labels=outputs)
+        model, origin = load_as(source, NATIVE[per], num_labels=outputs)
         for name in origin.new:
             owner = model.get_submodule(name.rpartition(".")[0])
             start(owner, seed)
@@ -121,7 +127,7 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Buil
         head = head.model_copy(update={"pooling": head.pooling or _pooling(source, body)})
         layer = Head(width, outputs, head)
         start(layer, seed)
-        model = Pooled(body, layer, head.pooling or "mean")
+        model = HEADED[per](body, layer, head.pooling or "mean")
         fresh = tuple(f"head.{name}" for name, _ in layer.named_parameters())
         origin = Origin(origin.loaded, fresh, origin.left_over)
     quantized = next((edit for edit in edits if isinstance(edit, QuantizeBody)), None)
@@ -136,6 +142,12 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int) -> Buil
         origin = replace(origin, new=(*(adapted.head if origin.new else ()), *adapted.added))
     key = key_dropouts(model)
     return Built(model.eval(), head, origin, key, adapted=adapted, quantized=quantized)
+
+
+def tells_segments(model: Any) -> bool:
+    """Whether a model of transformers has more than one embedding for the segments of a pair."""
+    config = getattr(getattr(model, "body", model), "config", None)
+    return (getattr(config, "type_vocab_size", 0) or 0) > 1
 
 
 def outside_body(model: Any) -> tuple[str, ...]:
@@ -177,7 +189,7 @@ def load_as(source: ModelFolder, auto: Any, **options: Any) -> tuple[Any, Origin
                 use_safetensors=True,
                 dtype=torch.float32,
                 attn_implementation="eager",
-                ignore_mismatched_sizes=auto is transformers.AutoModelForSequenceClassification,
+                ignore_mismatched_sizes=auto in NATIVE.values(),
                 output_loading_info=True,
                 **options,
             )
@@ -226,13 +238,16 @@ def _pooling(source: ModelFolder, body: Any) -> str:
 
 
 @singledispatch
-def save(source: Any, built: Built, tokenizer: Any, labels: tuple[str, ...], folder: Path, note: str) -> None:
+def save(
+    source: Any, built: Built, tokenizer: Any, output: Output, folder: Path, note: str, task: dict[str, Any]
+) -> None:
     """Write the model so that plain transformers loads it: body and tokenizer, and for a pooled head
-    `head.safetensors` and `head.json`; `note` becomes the folder's README. Of a model with an adapter the adapter is
-    written in the place of the body, as plain peft loads it, and head.json names the model that it belongs to."""
-    facts = {"format": 1, "labels": list(labels), **built.head.model_dump(mode="json")}
+    `head.safetensors` and `head.json`; `note` becomes the folder's README, and `task` is kept in head.json, with its
+    name and what it learnt beside weights. Of a model with an adapter the adapter is written in the place of the body,
+    as plain peft loads it, and head.json names the model that it belongs to."""
+    facts = head_facts(output, task) | built.head.model_dump(mode="json")
     if built.adapted is None:
-        save_whole(source, built, labels, folder)
+        save_whole(source, built, output, folder)
     else:
         save_adapter(built.adapted, source, folder)
         facts["base"] = Base.of(source, built.quantized).model_dump(mode="json")
@@ -245,7 +260,12 @@ def save(source: Any, built: Built, tokenizer: Any, labels: tuple[str, ...], fol
     (folder / "README.md").write_text(note, encoding="utf-8")
 
 
-def save_whole(source: ModelFolder, built: Built, labels: tuple[str, ...], folder: Path) -> None:
+def head_facts(output: Output, task: dict[str, Any]) -> dict[str, Any]:
+    """What head.json says of any head."""
+    return {"format": 1, "labels": list(output.labels), "per": output.per, "task": task}
+
+
+def save_whole(source: ModelFolder, built: Built, output: Output, folder: Path) -> None:
     """The body, or with a head of its own class the whole model, as plain transformers saves it."""
     own = transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True)
     part = transformer_of(built.model)
@@ -253,9 +273,9 @@ def save_whole(source: ModelFolder, built: Built, labels: tuple[str, ...], folde
     for name in attention_dropouts(own):
         setattr(part.config, name, getattr(own, name))
     if not isinstance(built.model, Pooled):
-        part.config.id2label = dict(enumerate(labels))
-        part.config.label2id = {label: number for number, label in enumerate(labels)}
-        part.config.problem_type = "single_label_classification"
+        part.config.id2label = dict(enumerate(output.labels))
+        part.config.label2id = {label: number for number, label in enumerate(output.labels)}
+        part.config.problem_type = output.problem_type
     with quiet_libraries():
         part.save_pretrained(folder)
     for name in attention_dropouts(own):
@@ -268,13 +288,12 @@ def load_result(folder: Path) -> tuple[nn.Module, Any, tuple[str, ...]]:
     Raises `ModelError` where a weight is missing, and where the model that an adapter belongs to is gone or another.
     """
     facts = json.loads((folder / "head.json").read_text(encoding="utf-8"))
-    labels = tuple(facts.pop("labels"))
-    facts.pop("format")
+    labels, per = tuple(facts["labels"]), facts["per"]
     here, base = ModelFolder(str(folder), folder, "", None), base_of(facts, folder)
-    edits: tuple[Edit, ...] = (NewHead.model_validate(facts),)
+    edits: tuple[Edit, ...] = (NewHead.model_validate({n: v for n, v in facts.items() if n in NewHead.model_fields}),)
     if base and base.quantized:
         edits = (*edits, base.quantized)
-    built = build(base.find(folder) if base else here, edits, len(labels), seed=0)
+    built = build(base.find(folder) if base else here, edits, len(labels), seed=0, per=per)
     if isinstance(built.model, Pooled):
         built.model.head.load_state_dict(load_file(folder / "head.safetensors"))
     model = load_adapter(built.model, folder) if base else built.model

@@ -13,9 +13,9 @@ from torch import nn
 
 from whet.errors import StrategyError
 from whet.models.dropout import key_dropouts, mix
-from whet.models.heads import Head, Pooled, start
+from whet.models.heads import Head, Output, Pooled, start
 from whet.models.kept import FACTS, HEAD, head_of, labels_of, load_head
-from whet.models.load import Built
+from whet.models.load import Built, head_facts
 from whet.models.reference import ModelFolder
 from whet.plan.anatomy import Anatomy
 from whet.plan.edits import NewHead
@@ -81,10 +81,10 @@ def with_heads(anatomy: Anatomy, others: Sequence[Other]) -> Anatomy:
     return anatomy.model_copy(update={"groups": (*anatomy.body, head), "idle": idle})
 
 
-def save_head(model: Pooled, labels: Sequence[str], folder: Path) -> None:
+def save_head(model: Pooled, output: Output, task: dict[str, Any], folder: Path) -> None:
     """Write a further head as `head.safetensors` and `head.json`, as the model's own lies beside its body."""
     folder.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / HEAD)
-    facts = {"format": 1, "labels": list(labels), **model.head.edit.model_dump(mode="json")}
+    facts = head_facts(output, task) | model.head.edit.model_dump(mode="json")
     facts["pooling"] = model.pooling
     (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

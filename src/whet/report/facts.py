@@ -106,9 +106,13 @@ def handed_over(run: RunFiles) -> bool:
 
 def command(run: RunFiles) -> str:
     """Shell lines that label two texts, to be run where the run folder lies."""
-    column = run.asked["settings"]["text"]
-    quoted = column if re.fullmatch(r"[\w ]+", column) else '"' + column.replace('"', '""') + '"'
-    lines = shlex.quote(f"{quoted}\na first text\nand another one\n")
+    settings = run.asked["settings"]
+    columns = [settings[name] for name in ("text", "text_b") if settings.get(name) is not None]
+    header = ",".join(
+        name if re.fullmatch(r"[\w ]+", name) else '"' + name.replace('"', '""') + '"' for name in columns
+    )
+    rows = "".join(",".join(row) + "\n" for row in run.task["use"]["rows"])
+    lines = shlex.quote(f"{header}\n{rows}")
     return f"printf %s {lines} > new.csv\nwhet predict {shlex.quote(run.name)} new.csv"
 
 
@@ -116,9 +120,8 @@ def with_whet(run: RunFiles) -> str:
     return (
         "import whet\n\n"
         f"run = whet.load({run.name!r}{', model=module' if handed_over(run) else ''})\n"
-        'texts = ["a first text", "and another one"]\n'
-        "print(run.predict(texts))\n"
-        "print(run.probabilities(texts).round(2))"
+        f"{run.task['use']['assign']}\n"
+        f"{run.task['use']['call']}"
     )
 
 
@@ -138,4 +141,5 @@ def without_whet(run: RunFiles) -> str:
     if code is None:
         return ""
     folder = str(Path(run.name, "model").as_posix())
-    return f'folder, texts = {folder!r}, ["a first text", "and another one"]\n\n{code[1]}print(labels)'
+    use = run.task["use"]
+    return f"folder = {folder!r}\n{use['assign']}\n\n{code[1]}print({use['result']})"

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from whet.errors import PathError
-from whet.report import cases, classes, facts, forgetting, scores, training
+from whet.report import cases, facts, forgetting, panels, scores, training
 from whet.report.run_files import RunFiles, read_run
 from whet.report.terminal import count
 
@@ -47,9 +47,12 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "finished": facts.finished(run),
         "part": part,
         "metric": run.metric,
-        "titles": scores.TITLES,
+        "titles": run.titles,
+        "lower": run.lower_is_better(run.metric),
+        "loss": run.task["loss"],
+        "best_at": scores.best_at(run),
         "table": table,
-        "score_picture": scores.drawing(table, run.metric),
+        "score_picture": scores.drawing(table, run),
         "paired": scores.paired(run),
         "warnings": scores.warnings(run),
         "methods": scores.methods(run),
@@ -59,7 +62,9 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "phases": training.phases(run),
         "plan_picture": training.plan_picture(run),
         "plan_edits": training.before_and_after(run),
-        **(test_values(run) if part == "test" else {}),
+        "valid_table": scores.table(run, "valid"),
+        "panels": panels.of(run),
+        **panels.values(run),
         **forgetting.values(run),
         "data": facts.data(run),
         "settings": facts.settings(run),
@@ -72,27 +77,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
         "with_whet": facts.with_whet(run),
         "without_whet": facts.without_whet(run),
         "libraries": facts.libraries(run),
-    }
-
-
-def test_values(run: RunFiles) -> dict[str, Any]:
-    """What only the sections on the test rows show."""
-    matrix = run.metrics["confusion"]
-    return {
-        "valid_table": scores.table(run, "valid"),
-        "matrix": classes.matrix(run.labels, matrix),
-        "full_matrix": classes.matrix(run.labels, matrix, classes.MOST) if len(run.labels) > classes.WHOLE else None,
-        "pairs": classes.pairs(run),
-        "per_label": classes.per_label(run),
-        "first_classes": classes.FIRST,
-        "most_classes": classes.MOST,
-        "calibration": run.metrics["calibration"],
-        "ece_interval": run.metrics["intervals"]["test"]["ece"],
-        "bins": classes.bins(run),
-        "reliability": classes.reliability(run),
-        "confident": cases.confident(run),
-        "doubted": cases.doubted(run),
-        "doubted_above": any(case.doubt is not None for case in cases.confident(run)),
+        "use": run.task["use"],
     }
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
-from whet.report.terminal import MOST_LINES, NAMES, left_out, render, wrapped
+from whet.report.terminal import MOST_LINES, left_out, render, wrapped
+
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC", "log_loss": "log-loss"}
+"""Probes have one label per row."""
 
 
 def probes_summary(found: dict[str, Any]) -> str:

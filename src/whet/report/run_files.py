@@ -34,9 +34,23 @@ class RunFiles:
         return tuple(self.asked["data"]["labels"])
 
     @property
+    def task(self) -> dict[str, Any]:
+        """What the run says of its task: `metrics` by name, the `metric` that chose, the one that is the `loss`."""
+        found: dict[str, Any] = self.metrics["task"]
+        return found
+
+    @property
     def metric(self) -> str:
         """The score that chose the weights kept."""
-        return str(self.asked["settings"]["metric"])
+        return str(self.task["metric"])
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The scores in the order of the columns, as they stand above them."""
+        return {name: one["title"] for name, one in self.task["metrics"].items()}
+
+    def lower_is_better(self, metric: str) -> bool:
+        return bool(self.task["metrics"][metric]["lower_is_better"])
 
     @property
     def part(self) -> str:

@@ -49,6 +49,9 @@ def own_names(folders: Sequence[Path]) -> list[str]:
 def check(runs: Sequence[RunFiles], names: Sequence[str]) -> None:
     """Raises `RunError` where the runs have no test rows or not the same labels."""
     for run, name in zip(runs, names, strict=True):
+        if run.task["name"] != runs[0].task["name"]:
+            kinds = f"{runs[0].task['name']} and {run.task['name']}"
+            raise RunError(f"the runs {names[0]} and {name} are of different tasks, {kinds}: nothing can be compared")
         if not run.predictions:
             raise RunError(f"the run {name} has no test rows, so nothing can be compared; run it with --test 0.15")
         odd = sorted(set(run.labels) ^ set(runs[0].labels))
@@ -146,7 +149,7 @@ def comparison_values(runs: Sequence[RunFiles], names: Sequence[str]) -> dict[st
         "runs": [
             overview(run, sign, name, cell) for run, sign, name, cell in zip(runs, marks, names, on_shared, strict=True)
         ],
-        "titles": scores.TITLES,
+        "titles": runs[0].titles,
         "headline": headline(found, marks, names, len(shared.truth)),
         "differences": found,
         "shared": len(shared.truth),
@@ -174,7 +177,7 @@ def overview(run: RunFiles, sign: str, name: str, on_shared: scores.Cell) -> dic
         "memory": run.metrics["peak_memory_mb"],
         "moved": run.metrics["moved"],
         "forgot": next(iter(forgetting.changes(run.metrics.get("forgetting"))), None),
-        "cells": scores.cells(run.metrics["test"], run.metrics["intervals"]["test"]),
+        "cells": scores.cells(run.metrics["test"], run.metrics["intervals"]["test"], list(run.titles)),
         "on_shared": on_shared,
     }
 

@@ -29,11 +29,14 @@ class Screen:
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.phase = ""
+        self.scores: list[str] = []
         self.shown = time.monotonic()
 
     def __call__(self, line: dict[str, Any]) -> None:
         if "note" in line:
             self.say(f"note: {line['note']}")
+        elif "begins" in line:
+            self.say(line["begins"])
         elif self.quiet:
             return
         elif "tokenised" in line:
@@ -41,6 +44,7 @@ class Screen:
         elif "baselines" in line:
             self.before(line["baselines"])
         elif "ready" in line:
+            self.scores = line["scores"]
             self.ready(line["ready"], line["truncated"])
         elif line["split"] == "train":
             self.step(line)
@@ -91,7 +95,7 @@ class Screen:
         self.bar.update(self.task, completed=line["in_phase"], facts=facts)
 
     def validated(self, line: dict[str, Any]) -> None:
-        scores = "  ".join(f"{name} {line[name]:.4f}" for name in ("accuracy", "macro_f1", "log_loss"))
+        scores = "  ".join(f"{name} {line[name]:.4f}" for name in self.scores)
         training = f"  (training loss {line['train_loss']:.4f})" if "train_loss" in line else ""
         self.say(f"validation after step {line['step']}: {scores}{training}")
 
@@ -119,9 +123,6 @@ def count(number: int) -> str:
     return str(number)
 
 
-NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC", "log_loss": "log-loss"}
-
-
 MOST_LINES = 25
 
 
@@ -129,7 +130,7 @@ def summary(metrics: dict[str, Any], asked: dict[str, Any]) -> str:
     """The result of a run as text: the verdict, scores with intervals, what they are held against, what was kept and
     where. At most 25 lines, at most 80 columns wide but for paths and reasons; the report has the rest."""
     verdict, kept, seconds, out = metrics["verdict"], metrics["kept"], metrics["seconds"], metrics["out"]
-    held = [*baselines_table(metrics["baselines"]).splitlines(), ""] if metrics["baselines"] else []
+    held = [*baselines_table(metrics["baselines"], metrics["task"]).splitlines(), ""] if metrics["baselines"] else []
     top = [*wrapped(verdict["headline"]), "", *scores_with_intervals(metrics).splitlines(), "", *held]
     end = [
         f"kept     step {kept['step']} of {kept['of']} ({kept['phase']}): {kept['reason']}",
@@ -174,7 +175,7 @@ def scores_with_intervals(metrics: dict[str, Any]) -> str:
     seeds = metrics["seeds"]
     if seeds:
         table.add_column(f"{len(seeds['runs'])} seeds", justify="right")
-    for name, shown in NAMES.items():
+    for name, shown in names_of(metrics["task"]).items():
         cells = [f"{metrics[part][name]:.4f}" if metrics[part] else "-" for part in ("valid", "test")]
         found = metrics["intervals"]["test"].get(name)
         cells.append(f"{found['low']:.3f} to {found['high']:.3f}{'*' if found['warning'] else ' '}" if found else "-")
@@ -186,12 +187,17 @@ def scores_with_intervals(metrics: dict[str, Any]) -> str:
     return render(table) + ("\n* may be too narrow: see the report" if star else "")
 
 
-def baselines_table(baselines: list[dict[str, Any]]) -> str:
+def names_of(task: dict[str, Any]) -> dict[str, str]:
+    """The scores of a run's task in their order, as people read them."""
+    return {name: one["name"] for name, one in task["metrics"].items()}
+
+
+def baselines_table(baselines: list[dict[str, Any]], task: dict[str, Any]) -> str:
     """What the run is held against: scores in its metric, and by how much the run is better."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    metric = next((one["comparison"]["metric"] for one in baselines if "comparison" in one), "accuracy")
+    metric = task["metric"]
     table.add_column("held against")
-    for name in (NAMES[metric], "difference", "95 % interval", "p"):
+    for name in (names_of(task)[metric], "difference", "95 % interval", "p"):
         table.add_column(name, justify="right")
     for one in baselines:
         short = one["title"].partition(" + ")[0]
@@ -226,18 +232,23 @@ def weak_labels(metrics: dict[str, Any]) -> list[str]:
     return wrapped(", ".join(f"{row['label']} (F1 {row['f1']:.2f})" for row in weakest), "weakest  ")
 
 
-def scores_table(found: dict[str, Any]) -> str:
-    """Scores on some rows, then one line per label."""
+def scores_table(found: dict[str, Any], task: dict[str, Any]) -> str:
+    """Scores on some rows, then one line per label where there are any."""
+    scores = "  ".join(f"{shown} {found['scores'][name]:.4f}" for name, shown in names_of(task).items())
+    left_out = "".join(f"; {count} left out: {reason}" for reason, count in found["dropped"].items())
+    cut = f"; {found['truncated']} cut" if found["truncated"] else ""
+    lines = [f"{found['rows']} rows{left_out}{cut}", scores]
+    return "\n".join([*lines, *([labels_table(found["per_label"])] if "per_label" in found else [])])
+
+
+def labels_table(per_label: list[dict[str, Any]]) -> str:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("label", "precision", "recall", "F1", "rows"):
         table.add_column(name, justify="left" if name == "label" else "right")
-    for row in found["per_label"]:
+    for row in per_label:
         figures = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
         table.add_row(row["label"], *figures, str(row["support"]))
-    scores = "  ".join(f"{shown} {found['scores'][name]:.4f}" for name, shown in NAMES.items())
-    left_out = "".join(f"; {count} left out: {reason}" for reason, count in found["dropped"].items())
-    cut = f"; {found['truncated']} cut" if found["truncated"] else ""
-    return f"{found['rows']} rows{left_out}{cut}\n{scores}\n{render(table)}"
+    return render(table)
 
 
 def explanation(found: Explained) -> str:

@@ -24,7 +24,6 @@ from whet.plan.values import Plan
 from whet.report import training_plots as plots
 from whet.report.facts import captured
 from whet.report.run_files import RunFiles
-from whet.report.terminal import NAMES
 
 POINTS = 150
 """Of a line in the picture: more would lie closer than an eye can tell."""
@@ -43,9 +42,9 @@ def curves(run: RunFiles) -> Markup:
     course = [line for line in validations(run) if "train_loss" in line]
     found = plots.Curves(
         training=binned(steps),
-        losses=binned([(line["step"], line["log_loss"]) for line in course]),
+        losses=binned([(line["step"], line[run.task["loss"]]) for line in course]),
         scores=binned([(line["step"], line[run.metric]) for line in course]),
-        score=NAMES[run.metric],
+        score=run.task["metrics"][run.metric]["name"],
         borders=list(accumulate(phase["steps"] for phase in run.metrics["phases"])),
         kept=run.metrics["kept"]["step"],
         overfitting=run.metrics["overfitting_since"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from whet.config import Resolved, Settings
 from whet.data.check import Rows
 from whet.data.split import Dataset
-from whet.data.store import TokenStore, tokenize
-from whet.engine.gradient import Part
+from whet.data.store import Encoder, Part, TokenStore
 from whet.engine.job import Beside
 from whet.engine.precision import usable_threads
 from whet.errors import ModelError, StrategyError
@@ -23,7 +22,7 @@ from whet.models.dropout import find_shared
 from whet.models.given import GivenModule
 from whet.models.heads import outputs_of
 from whet.models.kept import build_kept
-from whet.models.load import Built, build, length_limit, load_tokenizer
+from whet.models.load import Built, build, length_limit, load_tokenizer, tells_segments
 from whet.models.others import Other, add_heads, with_heads
 from whet.models.reference import ModelFolder, find_model
 from whet.models.temperature import last_layer
@@ -34,7 +33,8 @@ from whet.plan.minutes import share_minutes
 from whet.plan.select import Head
 from whet.plan.values import Plan
 from whet.runs.replay import Pool, beside, located, own_labels, pools
-from whet.tasks.classification import Classification
+from whet.tasks.registry import TASKS
+from whet.tasks.task import Task
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -50,7 +50,7 @@ class Assembled:
 
     source: ModelFolder | GivenModule
     tokenizer: Any
-    task: Classification
+    task: Task
     built: Built
     anatomy: Anatomy
     plan: Plan
@@ -59,13 +59,19 @@ class Assembled:
     others: tuple[Other, ...]
     seed: int
 
-    def tokens(self, rows: Rows, watch: Watch = lambda line: None) -> TokenStore:
-        """All rows as tokens; `watch` is told of the progress."""
-        return tokenize(rows, self.tokenizer, self.max_length, lambda done, of: watch({"tokenised": done, "of": of}))
+    def encoder(self, watch: Watch = lambda line: None) -> Encoder:
+        """What makes tokens of texts; `watch` is told of the progress."""
+        segments = not isinstance(self.source, GivenModule) and tells_segments(self.built.model)
+        told = lambda done, of: watch({"tokenised": done, "of": of})  # noqa: E731
+        return Encoder(self.tokenizer, self.max_length, segments, told)
 
-    def part(self, rows: Rows, watch: Watch = lambda line: None, task: Classification | None = None) -> Part:
+    def tokens(self, rows: Rows, watch: Watch = lambda line: None) -> TokenStore:
+        """All rows as tokens."""
+        return self.part(rows, watch).store
+
+    def part(self, rows: Rows, watch: Watch = lambda line: None, task: Task | None = None) -> Part:
         """Rows for the engine, with the targets of a task: the run's own where none is given."""
-        return Part(self.tokens(rows, watch), (task or self.task).targets(rows), rows.lines)
+        return (task or self.task).encode(rows, self.encoder(watch))
 
     def beside(self, watch: Watch = lambda line: None) -> tuple[Beside, ...]:
         """The rows that the plan replays, for the engine."""
@@ -91,6 +97,7 @@ class Assembled:
     def fresh(self) -> dict[str, Tensor]:
         """The weights that training started with."""
         again = built_for(self.source, self.plan.edits, self.task, self.seed)
+        self.task.fitted_to(again.model, bool(again.kept))
         add_heads(again, self.source, own_labels(self.pools), self.seed)
         return dict(again.model.named_parameters())
 
@@ -106,7 +113,7 @@ def assemble(
     torch.set_num_threads(settings.threads or usable_threads())
     source = given or find_model(settings.model)
     tokenizer = load_tokenizer(source)
-    task = Classification.of(dataset.train, dataset.labels, settings.class_weight, settings.label_smoothing)
+    task = TASKS[dataset.reading.name].of(dataset.train, dataset.labels, settings)
     edits = plan.edits if plan else settings.defaults().edits
     built, anatomy, others = _built(source, tokenizer, edits, task, settings)
     asked = plan
@@ -117,6 +124,8 @@ def assemble(
     found = pools(plan, dataset, task, settings)
     if plan.edits != edits or own_labels(found):
         built, anatomy, others = _built(source, tokenizer, plan.edits, task, settings, own_labels(found))
+    task = task.fitted_to(built.model, bool(built.kept))
+    found = tuple(pool if pool.head is not None else replace(pool, task=task) for pool in found)
     if asked is None:
         if plan.edits != edits:
             # Once more, now that it is known what the edits add: selections and rates of groups hang on it.
@@ -132,18 +141,18 @@ def assemble(
     return Assembled(source, tokenizer, task, built, anatomy, plan, longest, found, others, settings.seed)
 
 
-def built_for(source: ModelFolder | GivenModule, edits: tuple[Edit, ...], task: Classification, seed: int) -> Built:
+def built_for(source: ModelFolder | GivenModule, edits: tuple[Edit, ...], task: Task, seed: int) -> Built:
     """The model as training starts with it: with a new head, or with its own where an edit keeps that."""
     if any(isinstance(edit, NewHead) and edit.kind == "kept" for edit in edits):
-        return build_kept(source, edits, task.labels, seed)
-    return build(source, edits, task.outputs, seed)
+        return build_kept(source, edits, task.output, seed)
+    return build(source, edits, task.outputs, seed, task.output.per)
 
 
 def _built(
     source: ModelFolder | GivenModule,
     tokenizer: Any,
     edits: tuple[Edit, ...],
-    task: Classification,
+    task: Task,
     settings: Settings,
     further: Sequence[tuple[str, ...]] = (),
 ) -> tuple[Built, Anatomy, tuple[Other, ...]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,24 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from whet.config import Settings
+from whet.data.check import Rows
 from whet.data.split import Dataset
-from whet.engine.gradient import Part
+from whet.data.store import Part, TokenStore
+from whet.engine.capture import States
 from whet.engine.loop import Loop
-from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, majority, tfidf
-from whet.evaluate.budget import Budget, Problem, stratified_order
-from whet.evaluate.metrics import better, classification
+from whet.evaluate.baselines import Absent, Baseline, Parts
+from whet.evaluate.budget import Budget, stratified_order
 from whet.models.adapters import Prompted
 from whet.plan.explain import lowest_moving
 from whet.runs.assemble import Assembled
+from whet.tasks.material import Features, Found, Material
+from whet.tasks.task import Task
 
 FILE = "baselines.safetensors"
 SECONDS, SHARE = 10.0, 0.1
 """Baselines may take so long, or this share of what the run is expected to take, whichever is more."""
 PASS_SHARE = 0.7
 """Of that, at most so much goes into the pass that makes frozen features."""
-
-Found = list[Baseline | Absent]
 
 
 def baselines(
@@ -49,66 +50,63 @@ def baselines(
 def made(loop: Loop, dataset: Dataset, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Found:
     import_module("sklearn.feature_extraction.text")  # slow, and not to be taken for what a fit costs
     import_module("sklearn.linear_model")
-    problem = Problem(
-        train=rows["train"].targets,
-        valid=rows["valid"].targets,
-        classes=parts.task.outputs,
-        score=lambda probabilities, targets: better(targets, probabilities, settings.metric),
-        class_weight=settings.class_weight,
-        seed=settings.seed,
+    task, each = parts.task, Parts(dataset.train, dataset.valid, dataset.test)
+    material = Material(
+        rows=each,
+        truth=Parts(task.truth(each.train), task.truth(each.valid), task.truth(each.test)),
+        score=task.better,
+        features=features_of(loop, dataset, parts, rows, settings),
+        settings=settings,
     )
-    texts = Parts(dataset.train.texts, dataset.valid.texts, dataset.test.texts)
-    features = Features.of(loop, parts, rows, settings)
-    found: Found = [majority(problem, len(texts.test)), tfidf(problem, texts, features.budget.share(0.4))]
-    if features.vectors is None:
-        return [*found, Absent("frozen", TITLES["frozen"], features.why)]
-    if features.rows is not None:
-        problem = replace(problem, train=problem.train[features.rows])
-    last = frozen(problem, features.vectors, features.budget)
-    if isinstance(last, Baseline):
-        last = replace(last, cuts=(*features.cuts, *last.cuts), seconds=last.seconds + features.seconds)
-    return [*found, last]
+    return task.baselines(material)
 
 
-@dataclass(frozen=True)
-class Features:
-    """Frozen features of all rows, or of the training rows `rows` where a pass over all is too dear; None with the
-    reason `why` where there are none. `budget` is what they left, `seconds` what they took."""
-
-    vectors: Parts[np.ndarray] | None
-    budget: Budget
-    rows: np.ndarray | None = None
-    cuts: tuple[str, ...] = ()
-    seconds: float = 0.0
-    why: str = ""
-
-    @staticmethod
-    def of(loop: Loop, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Features:
+def features_of(loop: Loop, dataset: Dataset, parts: Assembled, rows: dict[str, Part], settings: Settings) -> Features:
+    """Frozen states for the baselines, of all rows or of as many training rows as the budget allows."""
+    begun = time.monotonic()
+    if isinstance(parts.built.model, Prompted):
+        return Features(None, Budget(SECONDS), why="before every text stand virtual tokens, drawn at random")
+    stores = {name: seen(parts, getattr(dataset, name), part) for name, part in rows.items()}
+    total = len(dataset.train)
+    valid = states_of(loop, stores["valid"])
+    per_row = (time.monotonic() - begun) / len(dataset.valid)
+    own = stores["train"][0] is rows["train"].store
+    free = own and cut_anyway(parts, settings)
+    if free:
+        states_of(loop, stores["train"])  # the plan needs these: they are on no account of the baselines
         begun = time.monotonic()
-        if isinstance(parts.built.model, Prompted):
-            return Features(None, Budget(SECONDS), why="before every text stand virtual tokens, drawn at random")
-        stores, total = {name: part.store for name, part in rows.items()}, len(rows["train"].targets)
-        valid = loop.below.before_head(stores["valid"])
-        per_row = (time.monotonic() - begun) / len(stores["valid"])
-        free = cut_anyway(parts, settings)
-        if free:
-            loop.below.before_head(stores["train"])  # the plan needs these: they are on no account of the baselines
-            begun = time.monotonic()
-        allowed = max(SECONDS, SHARE * expected_seconds(parts, total, settings, per_row))
-        budget = Budget(allowed - (time.monotonic() - begun))
-        if valid is None:
-            return Features(None, budget, why="the model cannot be cut before its head")
-        fit = total if free else int(PASS_SHARE * budget.left() / max(per_row, 1e-9)) - len(stores["test"])
-        if fit < 2 * parts.task.outputs:
-            return Features(None, budget, why="a pass over the rows takes longer than baselines may")
-        chosen = None if fit >= total else np.sort(stratified_order(rows["train"].targets, settings.seed)[:fit])
-        train = loop.below.before_head(stores["train"] if chosen is None else stores["train"].take(chosen))
-        test = loop.below.before_head(stores["test"])
-        assert train is not None
-        assert test is not None
-        made = Parts(train.vectors(), valid.vectors(), test.vectors())
-        cuts = () if chosen is None else (f"features of {fit:,} of {total:,} training rows (seed {settings.seed})",)
-        return Features(made, budget, chosen, cuts, time.monotonic() - begun)
+    allowed = max(SECONDS, SHARE * expected_seconds(parts, total, settings, per_row))
+    budget = Budget(allowed - (time.monotonic() - begun))
+    if valid is None:
+        return Features(None, budget, why="the model cannot be cut before its head")
+    fit = total if free else int(PASS_SHARE * budget.left() / max(per_row, 1e-9)) - len(dataset.test)
+    if fit < 2 * parts.task.outputs:
+        return Features(None, budget, why="a pass over the rows takes longer than baselines may")
+    chosen, taken = None, stores["train"]
+    if fit < total and all(len(store) == total for store in taken):
+        chosen = np.sort(stratified_order(strata_of(dataset), settings.seed)[:fit])
+        taken = [store.take(chosen) for store in taken]
+    train, test = states_of(loop, taken), states_of(loop, stores["test"])
+    assert train is not None
+    assert test is not None
+    cuts = () if chosen is None else (f"features of {fit:,} of {total:,} training rows (seed {settings.seed})",)
+    return Features(Parts(train, valid, test), budget, chosen, cuts, time.monotonic() - begun)
+
+
+def seen(parts: Assembled, rows: Rows, part: Part) -> list[TokenStore]:
+    """The rows as the baselines' views show them: the tokens that are there already, where they are the model's own."""
+    return [part.store if view is rows else parts.tokens(view) for view in parts.task.views(rows)]
+
+
+def states_of(loop: Loop, stores: Sequence[TokenStore]) -> tuple[States, ...] | None:
+    found = [loop.below.before_head(store) for store in stores]
+    return None if any(states is None for states in found) else tuple(one for one in found if one)
+
+
+def strata_of(dataset: Dataset) -> np.ndarray:
+    """A number for each stratum of the training rows."""
+    strata = [one if isinstance(one, str) else "\0".join(one) for one in dataset.reading.strata(dataset.train)]
+    return np.unique(np.array(strata), return_inverse=True)[1]
 
 
 def cut_anyway(parts: Assembled, settings: Settings) -> bool:
@@ -158,8 +156,9 @@ def kept(path: Path) -> Found:
     return found
 
 
-def on_validation(found: Found, truth: np.ndarray, metric: str) -> dict[str, float | str]:
+def on_validation(found: Found, task: Task, truth: np.ndarray) -> dict[str, float | str]:
     """The score of each baseline on the validation rows, or why there is none, by title."""
     return {
-        one.title: one.reason if isinstance(one, Absent) else classification(truth, one.valid)[metric] for one in found
+        one.title: one.reason if isinstance(one, Absent) else task.measure(truth, one.valid)[task.metric]
+        for one in found
     }

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from whet.config import Resolved, Settings
 from whet.data.read import Table, read
 from whet.data.split import Dataset, prepare
+from whet.data.store import Part
 from whet.engine.capture import cache_folder, identity
-from whet.engine.gradient import Part
 from whet.engine.job import Job
 from whet.engine.loop import Loop
 from whet.engine.precision import choose_precision, processes
@@ -32,9 +32,21 @@ from whet.plan.strategy import Strategy
 from whet.plan.values import Plan
 from whet.report.tensorboard import Board
 from whet.runs.assemble import Assembled, Watch, assemble, use_attention_for
-from whet.runs.before import FILE, Found, baselines, on_validation
-from whet.runs.finish import calibrate, keep_model, merge, result, row_counts, score_test, truncated, write_predictions
+from whet.runs.before import FILE, baselines, on_validation
+from whet.runs.finish import (
+    finish,
+    keep_model,
+    kept_task,
+    merge,
+    result,
+    row_counts,
+    score_test,
+    truncated,
+    write_predictions,
+)
 from whet.runs.folder import FORMAT, Folder
+from whet.tasks.material import Found
+from whet.tasks.registry import recognise, settled
 
 
 class Stopwatch:
@@ -67,10 +79,12 @@ def begin(resolved: Resolved, data: Any, watch: Watch, given: GivenModule | None
         with clock.stage("read"):
             table = read(data)
             dataset = read_rows(resolved.settings, table)
+        watch({"begins": first_line(resolved, data, dataset)})
         for note in dataset.findings.notes:
             watch({"note": note})
         with clock.stage("model"):
             parts = assemble(resolved, dataset, given=given)
+        resolved = settled(resolved, parts.task)
         for note in (note for pool in parts.pools for note in pool.notes):
             watch({"note": note})
         place = processes()
@@ -131,9 +145,18 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
 
 
 def read_rows(settings: Settings, data: Any) -> Dataset:
-    names = ("text", "label", "valid", "test", "clean_labels", "remember")
+    """The rows, read as the task asked for or recognised reads them."""
+    names = ("text", "label", "text_b", "valid", "test", "clean_labels", "remember")
     options = {name: getattr(settings, name) for name in names}
-    return prepare(data, **options, seed=settings.seed if settings.split_seed is None else settings.split_seed)
+    seed, table = settings.seed if settings.split_seed is None else settings.split_seed, read(data)
+    return prepare(table, **options, seed=seed, reading=recognise(table, settings))
+
+
+def first_line(resolved: Resolved, data: Any, dataset: Dataset) -> str:
+    """What is about to be done: the verb, the rows, the task, the model."""
+    source = str(data) if isinstance(data, str | Path) else dataset.train.name
+    said = f"{resolved.verb.replace('_', '-')}  {source}: {dataset.reading.said_of(dataset.columns)}"
+    return f"{said}, with {resolved.settings.model}, strategy {resolved.strategy}"
 
 
 def keep_rows(folder: Folder, table: Table) -> str:
@@ -149,8 +172,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
     """Write plan.yaml and run.json: all that a resume needs, and all that a reader asks. The second is written last:
     where it is, a run can be resumed."""
     settings = resolved.settings
-    found = {"text": dataset.columns.text, "label": dataset.columns.label}
-    taken = {name: value for name, value in found.items() if getattr(settings, name) is None}
+    taken = {name: value for name, value in dataset.columns.given().items() if getattr(settings, name) is None}
     # A run may be taken up from another folder than it was started in.
     named = {name: getattr(settings, name) for name in ("model", "valid", "test", "remember")}
     paths = {name: str(Path(value).resolve()) for name, value in named.items() if Path(str(value)).exists()}
@@ -184,6 +206,7 @@ def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Datas
                 "weights_new": list(origin.new),
                 "weights_left_over": list(origin.left_over),
             },
+            "task": kept_task(parts.task),
             "anatomy": groups_and_moves(parts),
             "machine": here(settings),
         },
@@ -229,7 +252,8 @@ def train(
     stores = {name: part.store for name, part in rows.items()}
     use_attention_for(parts.built.model, max(int(store.lengths.max(initial=0)) for store in stores.values()))
     place = processes()
-    watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores)})
+    shows = list(parts.task.metrics)
+    watch({"ready": facts_of(parts.plan, parts, dataset, settings), "truncated": truncated(stores), "scores": shows})
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
         known = None
@@ -242,26 +266,27 @@ def train(
         if settings.baselines and len(dataset.test) and place.is_main_process:
             with clock.stage("baselines"):
                 found = baselines(folder.path, loop, dataset, parts, rows, settings)
-            watch({"baselines": on_validation(found, rows["valid"].targets, settings.metric)})
+            watch({"baselines": on_validation(found, parts.task, parts.task.truth(dataset.valid))})
         with clock.stage("train"):
             outcome = loop.run()
         with clock.stage("test"):
             merged = merge(parts, rows["valid"], settings)
-            temperature = calibrate(parts, rows["valid"], settings) if settings.calibrate else None
-            scored = score_test(parts, rows["test"], settings, loop.forward.precision)
+            learnt = finish(parts, rows["valid"], settings)
+            scored = score_test(parts, dataset.test, rows["test"], settings, loop.forward.precision, learnt)
         if place.is_main_process:
             from whet.runs.forgetting import discard, forgotten
             from whet.runs.proof import proof
 
             with clock.stage("save"):
                 keep_model(folder, parts)
-                if scored.outputs is not None:
-                    write_predictions(folder.path / "predictions.csv", dataset, parts, scored.outputs, found)
+                if scored.tested is not None:
+                    write_predictions(folder.path / "predictions.csv", parts.task, scored.tested, found)
             with clock.stage("forgetting"):
                 lost = forgotten(known, parts, dataset, settings)
-            folder.write_json("run.json", {**folder.read_json("run.json"), "captures": outcome.captures})
+            asked = {**folder.read_json("run.json"), "captures": outcome.captures, "task": kept_task(parts.task)}
+            folder.write_json("run.json", asked)
             made = result(folder.path, dataset, parts, outcome, scored, merged, stores)
-            made |= proof(dataset, parts.task, settings, outcome, scored.outputs, found, temperature, lost)
+            made |= proof(dataset, parts.task, settings, outcome, scored.tested, found, lost)
             made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
             folder.write_json("metrics.json", made)
             folder.event("finished")

@@ -25,6 +25,7 @@ from whet.plan.explain import explain as facts
 from whet.runs.assemble import Assembled, assemble
 from whet.runs.execute import read_rows
 from whet.runs.finish import row_counts
+from whet.tasks.registry import settled
 
 
 def explained(
@@ -48,7 +49,7 @@ def explained(
         GroupFacts(name=g.name, parameters=g.size, cut=forward.find_cut(g.name, parts.anatomy, store) is not None)
         for g in parts.anatomy.groups
     )
-    settings, sources = with_sources(resolved, dataset, parts)
+    settings, sources = with_sources(settled(resolved, parts.task), dataset, parts)
     rows = len(dataset.train)
     phases = () if data is None else facts(parts.plan, parts.anatomy, rows, resolved.settings.batch_size)
     return Explained(
@@ -121,8 +122,7 @@ def with_sources(resolved: Resolved, dataset: Dataset, parts: Assembled) -> tupl
     settings, sources = resolved.settings.model_dump(mode="json"), dict(resolved.sources)
     phase, name = parts.plan.phases[0], f"strategy {resolved.strategy}"
     found = {
-        "text": (dataset.columns.text, "data"),
-        "label": (dataset.columns.label, "data"),
+        **{name: (column, "data") for name, column in dataset.columns.given().items()},
         "max_length": (parts.max_length, "the model"),
         "pooling": (parts.built.head.pooling, "the model"),
         "learning_rate": (phase.rate.base, name),

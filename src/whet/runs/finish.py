@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from whet.config import Settings
+from whet.data.check import Rows
 from whet.data.split import Dataset
-from whet.data.store import TokenStore
+from whet.data.store import Part, Ragged, Targets, TokenStore
 from whet.engine.forward import Forward
-from whet.engine.gradient import Part
 from whet.engine.job import Outcome
 from whet.engine.precision import processes
 from whet.errors import ModelError
@@ -24,11 +24,12 @@ from whet.evaluate.metrics import overfitting
 from whet.models.adapters import merge as merge_adapters
 from whet.models.load import save
 from whet.models.others import save_head
-from whet.models.temperature import divide_outputs
 from whet.plan.edits import Merge
 from whet.runs.assemble import Assembled
 from whet.runs.folder import Folder
 from whet.runs.note import note_for
+from whet.tasks.material import Tested
+from whet.tasks.task import Task
 
 MERGE_ROWS = 64
 """Rows on which a merged model is compared with what it was merged from."""
@@ -38,10 +39,10 @@ MERGED = 1e-3
 
 @dataclass(frozen=True)
 class Scored:
-    """Test outputs in fp32 (None without test rows), their scores, and, where training ran in another precision, how
-    many predictions differ in that."""
+    """What the model says of the test rows in fp32 (None without any), its scores, and, where training ran in another
+    precision, how many predictions differ in that."""
 
-    outputs: np.ndarray | None = None
+    tested: Tested | None = None
     scores: dict[str, float] = field(default_factory=dict)
     precision: dict[str, Any] | None = None
 
@@ -54,10 +55,10 @@ def merge(parts: Assembled, valid: Part, settings: Settings) -> dict[str, Any] |
         return None
     rows = valid.store.take(np.arange(min(MERGE_ROWS, len(valid.store))))
     forward = Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once)
-    before = forward.all(rows)
+    before = flat(forward.all(rows))
     merge_adapters(parts.built.adapted)
     parts.built.adapted = None
-    difference, largest = float(np.abs(forward.all(rows) - before).max()), float(np.abs(before).max())
+    difference, largest = float(np.abs(flat(forward.all(rows)) - before).max()), float(np.abs(before).max())
     if not difference <= MERGED * largest:
         raise ModelError(
             f"merging the adapters changed the outputs for {len(rows)} rows by up to {difference:.3g}, where the "
@@ -66,30 +67,45 @@ def merge(parts: Assembled, valid: Part, settings: Settings) -> dict[str, Any] |
     return {"rows": len(rows), "largest_difference": difference, "largest_output": largest}
 
 
-def calibrate(parts: Assembled, valid: Part, settings: Settings) -> float:
-    """Fit a temperature on the validation rows and put it into the model's last layer; returns it."""
-    from whet.evaluate.calibration import fit_temperature  # slow to import
-
-    outputs = Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once).all(valid.store)
-    temperature = fit_temperature(outputs, valid.targets)
-    divide_outputs(parts.built.model, parts.task.outputs, temperature)
-    return temperature
+def flat(outputs: Targets) -> np.ndarray:
+    """All outputs as one array, whatever they are of."""
+    return outputs.values if isinstance(outputs, Ragged) else outputs
 
 
-def score_test(parts: Assembled, test: Part, settings: Settings, precision: str) -> Scored:
+def finish(parts: Assembled, valid: Part, settings: Settings) -> dict[str, Any]:
+    """What the task finds out on the validation rows after training; some of it goes into the model's weights."""
+
+    def outputs() -> Targets:
+        return Forward(parts.built.model, processes(), "fp32", settings.tokens_at_once).all(valid.store)
+
+    parts.task, learnt = parts.task.finish(parts.built.model, outputs, valid, settings)
+    return learnt
+
+
+def kept_task(task: Task) -> dict[str, Any]:
+    """What run.json and head.json keep of a task."""
+    return {"name": task.name, "state": task.state()}
+
+
+def score_test(
+    parts: Assembled, rows: Rows, test: Part, settings: Settings, precision: str, learnt: dict[str, Any]
+) -> Scored:
     """The test rows, scored as plain transformers scores them from the saved folder."""
     if not len(test.targets):
         return Scored()
-    model, place = parts.built.model, processes()
+    task, model, place = parts.task, parts.built.model, processes()
     outputs = Forward(model, place, "fp32", settings.tokens_at_once).all(test.store)
-    scores = parts.task.score(outputs, test.targets)
+    predicted = task.decode(outputs, test)
+    tested = Tested(rows, test, outputs, task.truth(rows), predicted, learnt)
+    scores = task.measure(tested.truth, predicted)
     if precision == "fp32":
-        return Scored(outputs, scores)
-    other = Forward(model, place, precision, settings.tokens_at_once).all(test.store)
-    differing = int((other.argmax(1) != outputs.argmax(1)).sum())
-    largest = float(np.abs(parts.task.decode(other) - parts.task.decode(outputs)).max())
+        return Scored(tested, scores)
+    other = task.decode(Forward(model, place, precision, settings.tokens_at_once).all(test.store), test)
+    said = zip(task.said(other), task.said(predicted), strict=True)
+    differing = sum(one["prediction"] != two["prediction"] for one, two in said)
+    largest = float(np.abs(other - predicted).max())
     facts = {"compared": precision, "predictions_that_differ": differing, "largest_difference": largest}
-    return Scored(outputs, scores, facts)
+    return Scored(tested, scores, facts)
 
 
 def keep_model(folder: Folder, parts: Assembled) -> None:
@@ -98,12 +114,13 @@ def keep_model(folder: Folder, parts: Assembled) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(final, ignore_errors=True)
     temporary.mkdir()
-    note = note_for(parts.built, parts.task.labels, parts.source, parts.max_length)
-    save(parts.source, parts.built, parts.tokenizer, parts.task.labels, temporary, note)
+    task = parts.task
+    note = note_for(parts.built, task.labels, parts.source, parts.max_length, task.used())
+    save(parts.source, parts.built, parts.tokenizer, task.output, temporary, note, kept_task(task))
     for pool in parts.pools:
         if pool.head is not None:
             own = temporary / "heads" / Path(pool.key[0]).stem
-            save_head(parts.others[pool.head].model, pool.task.labels, own)
+            save_head(parts.others[pool.head].model, pool.task.output, kept_task(pool.task), own)
     temporary.rename(final)
 
 
@@ -123,6 +140,7 @@ def result(
     phase = plan.phases[kept.phase].name
     return {
         "out": str(out),
+        "task": parts.task.described(),
         "test": scored.scores,
         "valid": kept.scores,
         "kept": {"step": kept.step, "of": position.done, "phase": phase, "reason": outcome.kept_as},
@@ -139,20 +157,33 @@ def result(
     }
 
 
-def write_predictions(
-    path: Path, dataset: Dataset, parts: Assembled, outputs: np.ndarray, found: Sequence[Baseline | Absent]
-) -> None:
-    """One line per test row: truth, prediction with its probability, text, and what each baseline predicted."""
-    probabilities, labels, test = parts.task.decode(outputs), parts.task.labels, dataset.test
-    others = {one.name: one.test.argmax(1) for one in found if isinstance(one, Baseline)}
+def write_predictions(path: Path, task: Task, tested: Tested, found: Sequence[Baseline | Absent]) -> None:
+    """One line per test row: truth, prediction and what stands beside it, text, and what each baseline predicted."""
+    rows = tested.rows
+    others = {
+        one.name: [as_cell("prediction", said["prediction"], 6) for said in task.said(one.test)]
+        for one in found
+        if isinstance(one, Baseline)
+    }
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["row", "truth", "prediction", "probability", "text", *others])
-        for number, (line, truth, text) in enumerate(zip(test.lines, test.labels, test.texts, strict=True)):
-            row = probabilities[number]
-            best = int(row.argmax())
-            theirs = [labels[int(predicted[number])] for predicted in others.values()]
-            writer.writerow([line, truth, labels[best], f"{row[best]:.6f}", text, *theirs])
+        writer.writerow(["row", "truth", *task.blank(), *inputs_of(rows), *others])
+        columns = (rows.lines, task.said_in_truth(rows), task.said(tested.predicted), *inputs_of(rows).values())
+        for number, (line, truth, said, *texts) in enumerate(zip(*columns, strict=True)):
+            own = [as_cell(name, value, 6) for name, value in said.items()]
+            writer.writerow([line, truth, *own, *texts, *(predicted[number] for predicted in others.values())])
+
+
+def inputs_of(rows: Rows) -> dict[str, tuple[str, ...]]:
+    """What rows are predicted from, by column."""
+    return {"text": rows.texts, **({"text_b": rows.seconds} if rows.seconds else {})}
+
+
+def as_cell(column: str, value: Any, digits: int) -> Any:
+    """A value as it is written into a table: probabilities with a fixed number of digits, several labels as one text."""
+    if isinstance(value, list):
+        return ";".join(value)
+    return f"{value:.{digits}f}" if column.startswith("probability") else value
 
 
 def row_counts(dataset: Dataset) -> dict[str, int]:

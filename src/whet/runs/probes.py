@@ -19,11 +19,11 @@ from torch import Tensor
 
 from whet.config import Resolved, Settings
 from whet.data.read import read
-from whet.data.store import TokenStore
-from whet.engine.gradient import Part
+from whet.data.store import Part, TokenStore
 from whet.engine.many_heads import ManyHeads, fit_heads
 from whet.engine.precision import choose_precision, processes
 from whet.engine.vectors import Place, pooled_vectors
+from whet.errors import SettingsError
 from whet.evaluate.metrics import classification
 from whet.models.depths import Depths, find_depths
 from whet.models.heads import Pooled
@@ -93,6 +93,12 @@ def search(asked: ProbesAsked, data: Any, say: Callable[[str], None]) -> Probes:
         say(f"note: {note}")
     with clock.stage("model"):
         parts = assemble(asked.resolved, dataset)
+    weights = parts.task.class_weights()
+    if weights is None:
+        raise SettingsError(
+            f"probes are logistic regressions, one label per row of several; the task here is {parts.task.name}. "
+            "Train a head instead: whet train"
+        )
     with clock.stage("tokenise"):
         rows = {name: parts.part(getattr(dataset, name)) for name in ("train", "valid", "test")}
     stores = {name: part.store for name, part in rows.items()}
@@ -105,18 +111,23 @@ def search(asked: ProbesAsked, data: Any, say: Callable[[str], None]) -> Probes:
         train, valid = view.vectors(depths, stores["train"]), view.vectors(depths, stores["valid"])
     say(f"probes   {len(train)} kinds of vectors x {len(asked.penalties)} penalties")
     with clock.stage("fit"):
-        found = [fitted(place, train[place], valid[place], rows, parts, asked) for place in sorted(train)]
-    best, heads = min(found, key=lambda one: rank(one[0].valid, settings.metric))
+        found = [
+            fitted(place, train[place], valid[place], rows, weights, parts.task.metric, asked)
+            for place in sorted(train)
+        ]
+    best, heads = min(found, key=lambda one: rank(one[0].valid, parts.task.metric))
     with clock.stage("capture"):  # not before: what is not there cannot choose
         only = replace(view, poolings=(best.pooling,))
         last = only.vectors(only.depths((best.depth,), stores["train"]), stores["test"])
     with clock.stage("test"):
         head = asked.penalties.index(best.penalty)
-        test, intervals = proved(heads, head, last[best.depth, best.pooling], rows["test"].targets, settings.seed)
+        test, intervals = proved(
+            heads, head, last[best.depth, best.pooling], class_numbers(rows["test"]), settings.seed
+        )
     return Probes(
         probes=tuple(one for one, _ in found),
         penalties=asked.penalties,
-        metric=settings.metric,
+        metric=parts.task.metric,
         best=best,
         blocks=len(parts.anatomy.blocks),
         test=test,
@@ -156,15 +167,26 @@ class View:
         return pooled_vectors(depths, self.poolings, store, budget, self.precision, processes().device)
 
 
+def class_numbers(part: Part) -> np.ndarray:
+    """The targets of a part, which are numbers of labels here."""
+    assert isinstance(part.targets, np.ndarray)
+    return part.targets
+
+
 def fitted(
-    place: Place, train: Tensor, valid: Tensor, rows: dict[str, Part], parts: Assembled, asked: ProbesAsked
+    place: Place,
+    train: Tensor,
+    valid: Tensor,
+    rows: dict[str, Part],
+    weights: tuple[float, ...],
+    metric: str,
+    asked: ProbesAsked,
 ) -> tuple[Probe, ManyHeads]:
-    """A head for each penalty on the vectors of one place, and the one of them that scores best on validation."""
-    metric, truth = asked.resolved.settings.metric, rows["valid"].targets
-    targets = torch.from_numpy(rows["train"].targets)
-    weights = torch.tensor(parts.task.weights)[targets]
+    """A head for each penalty on the vectors of one place, and the one of them that scores best on validation.
+    `weights` are those of the labels in the loss."""
+    truth, targets = class_numbers(rows["valid"]), torch.from_numpy(class_numbers(rows["train"]))
     device = processes().device
-    heads = fit_heads(train.to(device), targets, parts.task.outputs, asked.penalties, weights)
+    heads = fit_heads(train.to(device), targets, len(weights), asked.penalties, torch.tensor(weights)[targets])
     made = [
         classification(truth, heads.probabilities(valid, head).cpu().numpy()) for head in range(len(asked.penalties))
     ]

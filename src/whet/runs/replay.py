@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from whet.config import Settings
-from whet.data.check import Findings, Rows, check, find_columns
+from whet.data.check import Findings, Rows, Wishes
 from whet.data.read import read
-from whet.data.split import Dataset, in_order, same_text
-from whet.engine.gradient import Part
+from whet.data.split import Dataset
+from whet.data.store import Part
 from whet.engine.job import Beside
 from whet.errors import DataError
 from whet.models.load import Built
 from whet.models.others import Other
 from whet.plan.replay import Replay
 from whet.plan.values import Plan
-from whet.tasks.classification import Classification
+from whet.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pool:
 
     key: tuple[str, str, int]
     rows: Rows
-    task: Classification
+    task: Task
     head: int | None
     notes: tuple[str, ...]
 
@@ -53,21 +53,21 @@ def located(plan: Plan) -> Plan:
     return plan.model_copy(update={"phases": tuple(phases)})
 
 
-def pools(plan: Plan, dataset: Dataset, task: Classification, settings: Settings) -> tuple[Pool, ...]:
+def pools(plan: Plan, dataset: Dataset, task: Task, settings: Settings) -> tuple[Pool, ...]:
     """The pools of rows that the plan's phases draw from, each read once."""
     keys = dict.fromkeys(replay.pool for phase in plan.phases for replay in phase.replay)
     found: list[Pool] = []
     for key in keys:
         rows, notes = rows_of(key, dataset, settings)
-        labels = in_order(set(rows.labels))
-        if set(labels) <= set(task.labels):
+        labels = task.names(rows, dataset.columns)
+        if task.covers(labels):
             found.append(Pool(key, rows, task, None, notes))
             continue
         if len(labels) < 2:
             raise DataError(
                 f"{rows.name}: every row to be replayed has the label {labels[0]!r}; two or more are needed"
             )
-        own = Classification.of(rows, labels, settings.class_weight, settings.label_smoothing)
+        own = task.of(rows, labels, settings)
         number = sum(pool.head is not None for pool in found)
         found.append(Pool(key, rows, own, number, notes))
     return tuple(found)
@@ -82,11 +82,10 @@ def rows_of(key: tuple[str, str, int], dataset: Dataset, settings: Settings) -> 
     """The rows of a pool, and what was noticed in them. Those whose text is also scored are left out and counted."""
     source, keep, most = key
     table, findings = read(source), Findings()
-    named = [name if name in table.columns else None for name in (dataset.columns.text, dataset.columns.label)]
-    columns, _ = find_columns(table, named[0], named[1])
-    rows = check(table, columns, findings, clean_labels=settings.clean_labels)
-    scored = {same_text(text) for part in (dataset.valid, dataset.test) for text in part.texts}
-    free = [position for position, text in enumerate(rows.texts) if same_text(text) not in scored]
+    columns, _ = dataset.reading.columns(table, Wishes.there(dataset.columns, table))
+    rows = dataset.reading.check(table, columns, findings, clean_labels=settings.clean_labels)
+    scored = {key for part in (dataset.valid, dataset.test) for key in part.keys}
+    free = [position for position, key in enumerate(rows.keys) if key not in scored]
     if len(free) < len(rows):
         findings.dropped["a text that is also scored"] += len(rows) - len(free)
     if not free:
@@ -99,7 +98,7 @@ def rows_of(key: tuple[str, str, int], dataset: Dataset, settings: Settings) -> 
 
 
 def beside(
-    found: Sequence[Pool], built: Built, others: Sequence[Other], part: Callable[[Rows, Classification], Part]
+    found: Sequence[Pool], built: Built, others: Sequence[Other], part: Callable[[Rows, Task], Part]
 ) -> tuple[Beside, ...]:
     """The pools as the engine takes them. `part` makes tokens and targets of rows for a task."""
     made = []

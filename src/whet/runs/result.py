@@ -10,21 +10,24 @@ from typing import Any, TypeVar
 import numpy as np
 
 from whet.config import TOKENS_AT_ONCE
-from whet.data.check import Findings, Rows, as_text, check, find_columns
+from whet.data.check import Findings, Rows, Wishes, as_text, find_columns
 from whet.data.read import read
-from whet.data.store import tokenize
+from whet.data.store import Encoder, Part, Targets
 from whet.engine.forward import Forward
 from whet.engine.precision import processes
-from whet.errors import DataError, RunError, did_you_mean
+from whet.errors import DataError, RunError
 from whet.models.given import GivenModule, tuned
-from whet.models.load import load_result, load_tokenizer
+from whet.models.load import load_result, load_tokenizer, tells_segments
 from whet.models.reference import ModelFolder
 from whet.report.terminal import summary
 from whet.runs.assemble import use_attention_for
+from whet.runs.finish import inputs_of
 from whet.runs.folder import Folder
-from whet.tasks.classification import Classification
+from whet.tasks.registry import TASKS
 
 T = TypeVar("T")
+AT_ONCE = 256
+"""Rows that are predicted at a time."""
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -32,6 +35,11 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some
+
+
+def whole_rows(rows: Rows) -> list[bool]:
+    """Whether each row has something in each of its texts."""
+    return [all(text.strip() for text in texts) for texts in zip(*inputs_of(rows).values(), strict=True)]
 
 
 class Run:
@@ -42,6 +50,7 @@ class Run:
         self.given = given
         self.metrics = folder.metrics()
         self.asked = folder.read_json("run.json")
+        self.task = TASKS[self.asked["task"]["name"]].restored(self.labels, self.asked["task"]["state"])
         self._model: tuple[Any, Any, tuple[str, ...]] | None = None
 
     @property
@@ -56,64 +65,71 @@ class Run:
         path = self.path / "report.html"
         return path if path.exists() else write_report(self.path)
 
-    def probabilities(self, texts: Iterable[str]) -> np.ndarray:
+    def probabilities(self, texts: Iterable[Any]) -> np.ndarray:
         """The probability of each label for each text: texts x labels, fp32, labels in the order of `labels`.
 
-        Raises `DataError` for a single text where a list is meant, and for empty texts.
+        Raises `DataError` for a single text where a list is meant, for empty texts, and for a task that has none.
         """
-        if isinstance(texts, str):
-            raise DataError("give a list of texts: predict([text])")
-        given = list(texts)
-        wrong = next((n for n, text in enumerate(given) if not isinstance(text, str) or not text.strip()), None)
-        if wrong is not None:
-            raise DataError(f"text {wrong + 1} of {len(given)} is empty or no text")
-        outputs, _ = self._outputs(given)
-        shifted = np.exp(outputs - outputs.max(1, keepdims=True)) if len(given) else outputs
-        return np.asarray(shifted / shifted.sum(1, keepdims=True)) if len(given) else outputs
+        return self.task.probabilities(self._predicted(texts))
 
-    def predict(self, texts: Iterable[str]) -> list[str]:
-        """The most probable label of each text."""
-        return [self.labels[int(best)] for best in self.probabilities(texts).argmax(1)]
+    def predict(self, texts: Iterable[Any]) -> list[Any]:
+        """What is predicted for each text: the most probable label, or whatever the task predicts. Of pairs, each item
+        is (text, other text)."""
+        return [said["prediction"] for said in self.task.said(self._predicted(texts))]
 
-    def rows_to_predict(self, data: Any, text: str | None = None) -> list[str]:
-        """The texts of a table, every row in its order (an empty text stays, and is predicted as such: not at all).
+    def _predicted(self, given: Iterable[Any]) -> np.ndarray:
+        rows = self.task.items(given)
+        empty = next((number for number, whole in enumerate(whole_rows(rows)) if not whole), None)
+        if empty is not None:
+            raise DataError(f"text {empty + 1} of {len(rows)} is empty or no text")
+        outputs, part = self._outputs(rows)
+        return self.task.decode(outputs, part)
 
-        The column is the one given, else the one the run was trained on, else recognised.
+    def rows_to_predict(self, data: Any, text: str | None = None, text_b: str | None = None) -> Rows:
+        """The rows of a table, every one in its order (an empty text stays, and is predicted as such: not at all).
+
+        The columns are those given, else those that the run was trained on, else recognised.
         """
-        table = read(data)
-        column = text or self.asked["settings"]["text"]
-        if text is None and column not in table.columns:
-            column = find_columns(table, None, None, labelled=False)[0].text
-        return [as_text(value) for value in table.column(column, "text")]
+        table, own = read(data), self.asked["settings"]
+        asked = {"text": text or own["text"], "text_b": text_b or own["text_b"]}
+        if text is None and asked["text"] not in table.columns and asked["text_b"] is None:
+            asked["text"] = find_columns(table, None, None, labelled=False)[0].text
+        columns = {option: table.column(name, option) for option, name in asked.items() if name is not None}
+        sides = {option: tuple(as_text(value) for value in values) for option, values in columns.items()}
+        return Rows(table.name, sides["text"], (), tuple(table.lines), sides.get("text_b", ()))
 
-    def lines_to_predict(self, lines: Iterable[str]) -> Iterator[str]:
-        """One text a line, as they come."""
-        return (line.rstrip("\r\n") for line in lines)
+    def lines_to_predict(self, lines: Iterable[str]) -> Iterator[Rows]:
+        """One text a line, as they come; of pairs, the two divided by a tab. Some hundred at a time."""
+        for some in batched((line.rstrip("\r\n") for line in lines), AT_ONCE):
+            yield self.task.lines(some)
 
-    def predictions(self, texts: Iterable[str]) -> Iterator[tuple[str, float, str]]:
-        """(label, probability, text) of each text, in order, a few hundred at a time. A text without anything in
-        it gets the label "" and probability 0."""
-        for some in batched(texts, 256):
-            real = [text for text in some if text.strip()]
-            rows = iter(self.probabilities(real))
-            for text in some:
-                row = next(rows) if text.strip() else None
-                yield ("", 0.0, text) if row is None else (self.labels[int(row.argmax())], float(row.max()), text)
+    def predictions(self, given: Rows | Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """For each row (or text), in order, what is predicted and what it is predicted from; a few hundred at a time. A
+        row without anything in it is told so: of classes, label "" and probability 0."""
+        rows = given if isinstance(given, Rows) else self.task.items(given)
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows.take(list(range(start, min(start + AT_ONCE, len(rows)))))
+            whole = whole_rows(some)
+            outputs, part = self._outputs(some.take([n for n, one in enumerate(whole) if one]))
+            said = iter(self.task.said(self.task.decode(outputs, part)))
+            columns = inputs_of(some)
+            for number, one in enumerate(whole):
+                own = next(said) if one else self.task.blank()
+                yield own | {name: values[number] for name, values in columns.items()}
 
-    def _outputs(self, texts: list[str]) -> tuple[np.ndarray, int]:
-        """Outputs in fp32, and how many texts were cut."""
+    def _outputs(self, rows: Rows) -> tuple[Targets, Part]:
+        """Outputs in fp32, and the rows as the model read them."""
         if self._model is None:
             self._model = self._load()
         model, tokenizer, labels = self._model
-        rows = Rows("texts", tuple(texts), (), tuple(range(1, len(texts) + 1)))
-        store = tokenize(rows, tokenizer, int(self.asked["model"]["max_length"]))
-        if not len(store):
-            return np.zeros((0, len(labels)), np.float32), 0
-        use_attention_for(model, int(store.lengths.max()))
+        segments = not self.asked["model"]["handed_over"] and tells_segments(model)
+        part = self.task.encode(rows, Encoder(tokenizer, int(self.asked["model"]["max_length"]), segments))
+        if not len(part.store):
+            return np.zeros((0, len(labels)), np.float32), part
+        use_attention_for(model, int(part.store.lengths.max()))
         settings = self.asked["settings"]
-        return Forward(model, processes(), "fp32", settings["token_budget"] or TOKENS_AT_ONCE).all(
-            store
-        ), store.truncated
+        budget = settings["token_budget"] or TOKENS_AT_ONCE
+        return Forward(model, processes(), "fp32", budget).all(part.store), part
 
     def _load(self) -> tuple[Any, Any, tuple[str, ...]]:
         folder = self.path / "model"
@@ -127,25 +143,21 @@ class Run:
         return tuned(self.given, folder), load_tokenizer(ModelFolder(str(folder), folder, "", None)), self.labels
 
     def evaluate(self, data: Any) -> dict[str, Any]:
-        """Scores on other labelled rows, read like the training rows: `rows`, `dropped`, `truncated`, `scores`,
-        `per_label`. Raises `DataError` for a label that the model does not know."""
+        """Scores on other labelled rows, read like the training rows: `rows`, `dropped`, `truncated`, `scores`, and
+        what the task has beside them, of classes `per_label`. Raises `DataError` for a target that the model does not
+        know."""
         table, findings, settings = read(data), Findings(), self.asked["settings"]
-        columns, _ = find_columns(table, settings["text"], settings["label"])
-        rows = check(table, columns, findings, clean_labels=settings["clean_labels"], known=self.labels)
-        for line, label in zip(rows.lines, rows.labels, strict=True):
-            if label not in self.labels:
-                raise DataError(
-                    f"unknown label {label!r} ({rows.name}, row {line}); {did_you_mean(label, self.labels)}"
-                )
-        task = Classification(self.labels, (1.0,) * len(self.labels))
-        outputs, cut = self._outputs(list(rows.texts))
-        targets = task.targets(rows)
+        columns, _ = self.task.columns(table, Wishes(settings["text"], settings["label"], settings["text_b"]))
+        rows = self.task.check(table, columns, findings, clean_labels=settings["clean_labels"], known=self.labels)
+        self.task.refuse_unknown(rows, self.labels)
+        outputs, part = self._outputs(rows)
+        truth, predicted = self.task.truth(rows), self.task.decode(outputs, part)
         return {
             "rows": len(rows),
             "dropped": dict(findings.dropped),
-            "truncated": cut,
-            "scores": task.score(outputs, targets),
-            **task.details(outputs, targets),
+            "truncated": part.store.truncated,
+            "scores": self.task.measure(truth, predicted),
+            **self.task.details(truth, predicted),
         }
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ from whet.data.read import Table
 from whet.data.reading_sets import LabelSets, find_texts, found_form
 from whet.data.store import Part, Targets
 from whet.evaluate import label_sets, thresholds
-from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, majority, tfidf
+from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, shares, tfidf
 from whet.evaluate.budget import Problem
 from whet.evaluate.facts import ClassFacts, Metric
 from whet.evaluate.intervals import Interval
@@ -54,6 +54,12 @@ class MultiLabel(LabelSets, Task):
     }
     loss_metric: ClassVar[str] = "log_loss"
     options: ClassVar[frozenset[str]] = frozenset({"class_weight", "label_smoothing", "clean_labels"})
+
+    usage: ClassVar[Usage] = Usage(
+        title="A text classifier that gives any number of labels",
+        note="Each label has a probability of its own; they do not sum to 1. A label is given from its threshold on, "
+        "which was chosen on the validation rows; a text may get none.",
+    )
 
     labels: tuple[str, ...]
     weights: tuple[tuple[float, float], ...]
@@ -149,8 +155,7 @@ class MultiLabel(LabelSets, Task):
     def measure(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
         return label_sets.scores(truth, given(predicted), predicted[..., 0])
 
-    @property
-    def nothing(self) -> dict[str, Any]:
+    def blank(self) -> dict[str, Any]:
         return {"prediction": [], **{f"probability of {label}": 0.0 for label in self.labels}}
 
     def said(self, predicted: np.ndarray) -> list[dict[str, Any]]:
@@ -179,15 +184,9 @@ class MultiLabel(LabelSets, Task):
             curves.append(own | thresholds.curve(truth[:, number], found[:, number]))
         return replace(self, chosen_thresholds=best), {"curves": curves}
 
-    @property
-    def usage(self) -> Usage:
-        values = list((self.chosen_thresholds or Thresholds((thresholds.HALF,) * len(self.labels), ())).values)
-        return Usage(
-            title="A text classifier that gives any number of labels",
-            lines=LINES.format(values=values),
-            note="Each label has a probability of its own; they do not sum to 1. A label is given from its threshold "
-            "on, which was chosen on the validation rows; a text may get none.",
-        )
+    def used(self) -> Usage:
+        half = Thresholds((thresholds.HALF,) * len(self.labels), ())
+        return replace(self.usage, lines=LINES.format(values=list((self.chosen_thresholds or half).values)))
 
     # What is made of the test rows
 
@@ -211,7 +210,7 @@ class MultiLabel(LabelSets, Task):
             seed=material.settings.seed,
         )
         words = Parts(texts.train.texts, texts.valid.texts, texts.test.texts)
-        found: Found = [majority(problem, len(texts.test)), tfidf(problem, words, features.budget.share(0.4))]
+        found: Found = [shares(problem, len(texts.test)), tfidf(problem, words, features.budget.share(0.4))]
         if features.states is None:
             found.append(Absent("frozen", TITLES["frozen"], features.why))
         else:

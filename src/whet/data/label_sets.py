@@ -53,8 +53,8 @@ class Form:
 def form_of(table: Table, name: str) -> Form | None:
     """How a column writes any number of labels; None where it seems to hold one label a row.
 
-    Lists of texts or numbers do. Joined texts do where the separator is notable and its parts recur in other cells. A comma, which also
-    stands inside names, joins only if every part is a cell of its own somewhere.
+    Lists of texts or numbers do. Joined texts do where the separator is notable and its parts recur in other cells. A
+    comma, which also stands inside names, joins only if every part is a cell of its own somewhere.
     """
     values = [value for value in table.columns[name] if not _missing(value)]
     listed = [found for value in values if (found := _listed(value)) is not None]
@@ -84,42 +84,6 @@ def _share(texts: Sequence[str], form: Form, known: Collection[str]) -> float:
     parts = [part.strip() for text in texts for part in (text.split(form.separator) if form.separator else [text])]
     made = [part for part in parts if part]
     return sum(part in known for part in made) / max(len(made), 1)
-
-
-def indicators(self) -> bool:
-        return len(self.columns) > 1
-
-    @property
-    def words(self) -> str:
-        """For a note to the reader."""
-        if self.indicators:
-            return f"{len(self.columns)} columns of 0 and 1, one per label: {_some(self.columns)}"
-        how = "as lists" if self.separator is None else f"joined by {self.separator!r}"
-        return f"label column: {self.columns[0]}, any number of labels {how}"
-
-
-def form_of(table: Table, name: str) -> Form | None:
-    """How a column writes any number of labels; None where it seems to hold one label a row.
-
-    Lists of texts or numbers do. Joined texts do where the separator is notable and its parts recur in other cells. A comma, which also
-    stands inside names, joins only if every part is a cell of its own somewhere.
-    """
-    values = [value for value in table.columns[name] if not _missing(value)]
-    listed = [found for value in values if (found := _listed(value)) is not None]
-    if listed:
-        first = next((found[0] for found in listed if found), "")
-        return Form((name,)) if isinstance(first, str | int | float) else None
-    cells = [value for value in values if isinstance(value, str)]
-    return next((Form((name,), mark) for mark in SEPARATORS if _joins(cells, mark)), None)
-
-
-def form_asked(table: Table, name: str) -> Form:
-    """How a column writes its labels when it is known that they may be several: by the separator that occurs most."""
-    found = form_of(table, name)
-    if found is not None:
-        return found
-    counts = {mark: sum(mark in str(value) for value in table.columns[name]) for mark in SEPARATORS}
-    return Form((name,), max(counts, key=lambda mark: counts[mark]))
 
 
 def indicators(table: Table, without: Iterable[str] = ()) -> Form | None:

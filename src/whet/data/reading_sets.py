@@ -69,7 +69,7 @@ class LabelSets(Labelled):
         clean_labels: bool = False,
         known: Iterable[str] = (),
     ) -> Rows:
-        """The rows that can be used. A row without a value for its labels is left out; one with none of them is kept."""
+        """The rows that can be used. One without a value for its labels is left out; one with none of them is kept."""
         assert columns.label is not None
         known = set(known)
         form = columns_named(table, columns.label)

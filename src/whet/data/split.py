@@ -109,7 +109,7 @@ def split(
     gives at least one row where one can be spared, the last named first. Returns what is left and the parts, rows
     in their given order.
     """
-    labels = rows.labels if strata is None else strata
+    labels: Sequence[Any] = rows.labels if strata is None else strata
     same: dict[str, list[int]] = defaultdict(list)
     for position, key in enumerate(rows.keys):
         same[key].append(position)

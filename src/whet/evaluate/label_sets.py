@@ -90,7 +90,7 @@ def per_label(truth: np.ndarray, given: np.ndarray, labels: tuple[str, ...]) -> 
 
 
 def together(truth: np.ndarray, given: np.ndarray) -> dict[str, list[list[int]]]:
-    """How many rows have each two labels, in `truth` and as they were `given` (L x L); a label with itself, its rows."""
+    """How many rows have each two labels, in `truth` and as `given` (L x L); with itself, a label's rows."""
     return {
         name: (one.astype(np.int64).T @ one.astype(np.int64)).tolist()
         for name, one in (("truth", truth), ("given", given))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def _draw(figure: Figure, narrow: bool, *, curve: dict[str, Sequence[float]], ch
     for number, (line, (name, colour, style, width)) in enumerate(LINES.items()):
         axes.plot(places, curve[line], color=THEME[colour], linewidth=width, linestyle=style)
         at = number * (0.34 if narrow else 0.15)
-        inside = {"transform": axes.transAxes, "clip_on": False}
+        inside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([at, at + 0.07], [1.09, 1.09], color=THEME[colour], linewidth=width, linestyle=style, **inside)
         axes.text(at + 0.085, 1.09, name, fontsize=WRITING, color=THEME["ink"], va="center", **inside)
     axes.axvline(chosen, color=THEME["muted"], linewidth=1.4)

@@ -180,7 +180,7 @@ def inputs_of(rows: Rows) -> dict[str, tuple[str, ...]]:
 
 
 def as_cell(column: str, value: Any, digits: int) -> Any:
-    """A value as it is written into a table: probabilities with a fixed number of digits, several labels as one text."""
+    """A value as it is written into a table: probabilities with so many digits, several labels as one text."""
     if isinstance(value, list):
         return ";".join(value)
     return f"{value:.{digits}f}" if column.startswith("probability") else value

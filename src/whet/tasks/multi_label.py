@@ -177,10 +177,10 @@ class MultiLabel(LabelSets, Task):
         """The thresholds, chosen on the validation rows, and the curves that they were chosen from."""
         found, truth = sigmoid(np.asarray(outputs())), np.asarray(valid.targets)
         best = self.thresholds_for(truth, found)
-        every = {"label": None, "threshold": thresholds.best(truth.ravel(), found.ravel())}
-        curves = [every | thresholds.curve(truth.ravel(), found.ravel())]
+        every: dict[str, Any] = {"label": None, "threshold": thresholds.best(truth.ravel(), found.ravel())}
+        curves: list[dict[str, Any]] = [every | thresholds.curve(truth.ravel(), found.ravel())]
         for number, label in enumerate(self.labels):
-            own = {"label": label, "threshold": best.values[number], "common": best.common[number]}
+            own: dict[str, Any] = {"label": label, "threshold": best.values[number], "common": best.common[number]}
             curves.append(own | thresholds.curve(truth[:, number], found[:, number]))
         return replace(self, chosen_thresholds=best), {"curves": curves}
 
@@ -194,8 +194,8 @@ class MultiLabel(LabelSets, Task):
         return label_sets.score_intervals(truth, given(predicted), predicted[..., 0], seed=seed)
 
     def compare(self, ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray, seed: int) -> Comparison:
-        sides = [Predicted(given(one), one[..., 0]) for one in (ours, theirs)]
-        return compare_sets(self.metric, *sides, truth, seed=seed)
+        one, other = (Predicted(given(side), side[..., 0]) for side in (ours, theirs))
+        return compare_sets(self.metric, one, other, truth, seed=seed)
 
     def baselines(self, material: Material) -> Found:
         """Each label's share of the training rows; words; the frozen model; the last two one label against the rest.

@@ -11,11 +11,17 @@ from whet.models.heads import Pooled
 
 def last_layer(model: nn.Module, outputs: int) -> nn.Linear:
     """The linear layer that makes the outputs. Raises `ModelError` where the model ends in something else."""
+    layer = found_last(model, outputs)
+    if layer is None:
+        raise ModelError("--calibrate needs a model that ends in a linear layer; this one does not")
+    return layer
+
+
+def found_last(model: nn.Module, outputs: int) -> nn.Linear | None:
+    """The same, None where there is none."""
     part = model.head if isinstance(model, Pooled) else model  # a pooled model may hold further heads
     layers = [m for m in part.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
-    if not layers:
-        raise ModelError("--calibrate needs a model that ends in a linear layer; this one does not")
-    return layers[-1]
+    return layers[-1] if layers else None
 
 
 def divide_outputs(model: nn.Module, outputs: int, temperature: float) -> None:

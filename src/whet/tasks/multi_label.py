@@ -29,6 +29,7 @@ from whet.evaluate.paired import Comparison
 from whet.evaluate.paired_sets import Predicted, compare_sets
 from whet.evaluate.thresholds import Thresholds
 from whet.models.heads import Output
+from whet.models.temperature import found_last
 from whet.tasks.material import Found, Material, Tested
 from whet.tasks.task import Task, Usage
 
@@ -42,8 +43,9 @@ labels = [[names[n] for n in row.nonzero().flatten().tolist()] for row in logits
 
 @dataclass(frozen=True)
 class MultiLabel(LabelSets, Task):
-    """`weights` are those of a yes and of a no of each label in the loss (1.0 each when not balanced). `chosen` are the
-    thresholds, None until training is over: until then rows are scored at the best one for themselves."""
+    """`weights` are those of a yes and of a no of each label in the loss (1.0 each when not balanced), `shares` what part
+    of the training rows has it, above 0 and below 1. `chosen_thresholds` are None until training is over: until then
+    rows are scored at the best one for themselves."""
 
     name: ClassVar[str] = "multi_label"
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -63,6 +65,7 @@ class MultiLabel(LabelSets, Task):
 
     labels: tuple[str, ...]
     weights: tuple[tuple[float, float], ...]
+    shares: tuple[float, ...]
     label_smoothing: float = 0.0
     metric: str = "micro_f1"
     chosen_thresholds: Thresholds | None = None
@@ -84,17 +87,17 @@ class MultiLabel(LabelSets, Task):
     def of(cls, train: Rows, labels: tuple[str, ...], settings: Settings) -> Self:
         """Balanced weights are rows / (2 * rows that have the label) for a yes, and the same of the others for a no: so
         each label weighs as much as any other, and its yes as much as its no."""
-        weights = [(1.0, 1.0)] * len(labels)
+        weights, rows = [(1.0, 1.0)] * len(labels), len(train)
+        counts = [sum(label in row for row in train.labels) for label in labels]
         if settings.class_weight == "balanced":
-            rows = len(train)
-            counts = [sum(label in row for row in train.labels) for label in labels]
             weights = [(rows / (2 * count), rows / (2 * (rows - count) or rows)) for count in counts]
-        return cls(labels, tuple(weights), settings.label_smoothing, cls.chosen_by(settings))
+        shares = tuple((count + 0.5) / (rows + 1) for count in counts)
+        return cls(labels, tuple(weights), shares, settings.label_smoothing, cls.chosen_by(settings))
 
     @classmethod
     def restored(cls, labels: tuple[str, ...], state: Mapping[str, Any]) -> Self:
         kept = Thresholds(tuple(state["thresholds"]), tuple(state["common"])) if state else None
-        return cls(labels, ((1.0, 1.0),) * len(labels), chosen_thresholds=kept)
+        return cls(labels, ((1.0, 1.0),) * len(labels), (0.5,) * len(labels), chosen_thresholds=kept)
 
     def state(self) -> dict[str, Any]:
         kept = self.chosen_thresholds
@@ -103,6 +106,17 @@ class MultiLabel(LabelSets, Task):
     @property
     def output(self) -> Output:
         return Output(self.labels, problem_type="multi_label_classification")
+
+    def fitted_to(self, model: nn.Module, kept: bool) -> Self:
+        """A new head starts from each label's share of the training rows: its biases are their log odds (Lin et al.
+        2017, Focal loss for dense object detection, section 4.1). From zero, where every label is as likely as not, it
+        first has to learn that most rows lack most labels, and a bias moves by no more than the rate in a step."""
+        layer = found_last(model, self.outputs)
+        if not kept and layer is not None and layer.bias is not None:
+            odds = [p * yes / ((1 - p) * no) for p, (yes, no) in zip(self.shares, self.weights, strict=True)]
+            with torch.no_grad():
+                layer.bias.copy_(torch.tensor(odds).log())
+        return self
 
     # What the engine asks
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes
+from whet.report import cases, classes, label_sets
 from whet.report.run_files import RunFiles
 
 
@@ -58,6 +58,9 @@ PANELS = (
     Panel("classes", "Classes", "confusion", per_class),
     Panel("calibration", "Confidence", "calibration", confidence),
     Panel("mistakes", "Mistakes", "mistakes", wrong),
+    Panel("labels", "Labels", "together", label_sets.labels),
+    Panel("thresholds", "Thresholds", "thresholds", label_sets.thresholds),
+    Panel("slips", "Mistakes", "slips", label_sets.slips),
 )
 """In the order in which they stand."""
 

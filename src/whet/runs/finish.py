@@ -171,7 +171,9 @@ def write_predictions(path: Path, task: Task, tested: Tested, found: Sequence[Ba
         columns = (rows.lines, task.said_in_truth(rows), task.said(tested.predicted), *inputs_of(rows).values())
         for number, (line, truth, said, *texts) in enumerate(zip(*columns, strict=True)):
             own = [as_cell(name, value, 6) for name, value in said.items()]
-            writer.writerow([line, truth, *own, *texts, *(predicted[number] for predicted in others.values())])
+            writer.writerow(
+                [line, as_cell("truth", truth, 6), *own, *texts, *(predicted[number] for predicted in others.values())]
+            )
 
 
 def inputs_of(rows: Rows) -> dict[str, tuple[str, ...]]:

@@ -37,15 +37,15 @@ MOST = 25
 """Mistakes of each kind that are kept."""
 
 LINES = """\
-thresholds = torch.tensor({values})
-labels = [[names[n] for n in row.nonzero().flatten().tolist()] for row in logits.sigmoid() >= thresholds]"""
+given = logits.sigmoid() >= torch.tensor({from_here})
+labels = [[names[number] for number in row.nonzero().flatten().tolist()] for row in given]"""
 
 
 @dataclass(frozen=True)
 class MultiLabel(LabelSets, Task):
-    """`weights` are those of a yes and of a no of each label in the loss (1.0 each when not balanced), `shares` what part
-    of the training rows has it, above 0 and below 1. `chosen_thresholds` are None until training is over: until then
-    rows are scored at the best one for themselves."""
+    """`weights` are those of a yes and of a no of each label in the loss (1.0 each when not balanced), `shares` what
+    part of the training rows has it, above 0 and below 1. `chosen_thresholds` are None until training is over: until
+    then rows are scored at the best one for themselves."""
 
     name: ClassVar[str] = "multi_label"
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -155,7 +155,7 @@ class MultiLabel(LabelSets, Task):
         truth = np.asarray(part.targets)
         if self.chosen_thresholds is None and len(truth):
             return self.decided(found, self.thresholds_for(truth, found))
-        return self.decided(found, self.chosen_thresholds or Thresholds((thresholds.HALF,) * len(self.labels), ()))
+        return self.decided(found, self.by())
 
     def thresholds_for(self, truth: np.ndarray, probabilities: np.ndarray) -> Thresholds:
         """Those that validation rows say are best: one for all, unless macro-F1 is what counts."""
@@ -182,6 +182,9 @@ class MultiLabel(LabelSets, Task):
             for was, row in zip(given(predicted), predicted, strict=True)
         ]
 
+    def said_in_truth(self, rows: Rows) -> list[Any]:
+        return [list(labels) for labels in rows.labels]
+
     def probabilities(self, predicted: np.ndarray) -> np.ndarray:
         return predicted[..., 0]
 
@@ -199,8 +202,13 @@ class MultiLabel(LabelSets, Task):
         return replace(self, chosen_thresholds=best), {"curves": curves}
 
     def used(self) -> Usage:
-        half = Thresholds((thresholds.HALF,) * len(self.labels), ())
-        return replace(self.usage, lines=LINES.format(values=list((self.chosen_thresholds or half).values)))
+        values = list(self.by().values)
+        from_here = values[0] if len(set(values)) == 1 else values
+        return replace(self.usage, lines=LINES.format(from_here=from_here))
+
+    def by(self) -> Thresholds:
+        """The thresholds chosen; 0.5 for all while there are none."""
+        return self.chosen_thresholds or Thresholds((thresholds.HALF,) * len(self.labels), (True,) * len(self.labels))
 
     # What is made of the test rows
 

@@ -34,6 +34,7 @@ WRONG: dict[str, Any] = {
     "label_smoothing": "1",
     "class_weight": "balancd",
     "patience": "0",
+    "task": "clasification",
     "metric": "acuracy",
     "validations_per_epoch": "0",
     "gradient_checkpointing": "maybe",
@@ -61,6 +62,7 @@ ANY_TEXT = {
     "label": "any column's name: whether it is there depends on the file",
     "plan": "any file's name: whether it holds a plan is found when it is read",
     "remember": "any file's name: whether it holds rows is found when it is read",
+    "text_b": "any column's name: whether it is there depends on the file",
     "cache": "any folder's name, or off",
     "out": "any folder's name: whether it can be made is found when it is made",
 }

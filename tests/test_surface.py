@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import whet
+from whet import config
 from whet.plan import strategies  # noqa: F401 (registers them)
 from whet.plan.strategy import STRATEGIES
 
@@ -71,6 +73,41 @@ def test_a_level_imports_only_levels_below(path: Path) -> None:
         other = name.split(".")[1]
         assert other in LEVEL, f"{other} has no level: add it to LEVELS, or import a module of whet by its whole name"
         assert other == own or LEVEL[other] < LEVEL[own], f"{path} imports {name}"
+
+
+def test_the_registry_holds_the_tasks_and_scores_that_settings_name() -> None:
+    from whet.tasks.registry import SPECIAL, TASKS
+
+    assert set(TASKS) == set(get_args(config.Task))
+    assert {metric for kind in TASKS.values() for metric in kind.metrics} == set(get_args(config.Score))
+    for kind in TASKS.values():
+        assert kind.loss_metric in kind.metrics
+        assert kind.options <= set(SPECIAL) <= set(config.Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if part_of(path) != "tasks"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_nothing_outside_tasks_asks_which_task_it_is(path: Path) -> None:
+    names = set(get_args(config.Task))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        asked: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            asked = [node.value]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+            asked = [node.args[1]]
+        for part in asked:
+            for inner in ast.walk(part):
+                assert getattr(inner, "value", None) not in names, f"{path}:{node.lineno} compares a task's name"
+                assert getattr(inner, "id", "") not in kinds(), f"{path}:{node.lineno} asks for a task's class"
+
+
+def kinds() -> set[str]:
+    from whet.tasks.registry import TASKS
+
+    return {kind.__name__ for kind in TASKS.values()}
 
 
 def test_every_module_has_a_level() -> None:

@@ -116,15 +116,8 @@ def test_a_kept_head_answers_as_before(head: str, first_run: dict[str, Path], jo
     with torch.no_grad():
         outputs = Loop(job).forward.all(job.valid.store)
     assert np.isfinite(outputs).all()
-    encoded = again._outputs(texts)[0]
-    from whet.data.check import Rows
-    from whet.data.store import tokenize
-    from whet.models.load import load_tokenizer
-    from whet.models.reference import ModelFolder
-
-    tokenizer = load_tokenizer(ModelFolder(str(first_run[head]), first_run[head], "", None))
-    store = tokenize(Rows("texts", tuple(texts), (), (1, 2, 3)), tokenizer, 96)
-    assert Loop(job).forward.all(store) == pytest.approx(encoded, rel=1e-5, abs=1e-6)
+    encoded, part = again._outputs(again.task.items(texts))
+    assert Loop(job).forward.all(part.store) == pytest.approx(encoded, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("head", ["linear", "native"])

@@ -113,8 +113,9 @@ def test_what_is_loaded_is_what_was_scored(case: str, runs: Callable[[str], Run]
     found = read_run(run.path).predictions
     assert len(found) == run.metrics["rows"]["test"]
     again = list(run.predictions([row["text"] for row in found]))
-    assert [label for label, _, _ in again] == [row["prediction"] for row in found]
-    assert [share for _, share, _ in again] == pytest.approx([float(row["probability"]) for row in found], abs=2e-6)
+    assert [said["prediction"] for said in again] == [row["prediction"] for row in found]
+    shares = [said["probability"] for said in again]
+    assert shares == pytest.approx([float(row["probability"]) for row in found], abs=2e-6)
 
 
 @pytest.mark.parametrize("case", ADAPTERS)

@@ -86,14 +86,6 @@ def majority(problem: Problem, test_rows: int) -> Baseline:
     return Baseline("majority", TITLES["majority"], settings, (), valid, test, time.monotonic() - begun)
 
 
-def shares(problem: Problem, test_rows: int) -> Baseline:
-    """Where a row may be of any number of classes: every row gets the shares of the training rows that are of each."""
-    begun = time.monotonic()
-    found = problem.train.mean(0)
-    valid, test = (np.tile(found, (rows, 1)) for rows in (len(problem.valid), test_rows))
-    return Baseline("majority", "each label's share", {}, (), valid, test, time.monotonic() - begun)
-
-
 def tfidf(problem: Problem, texts: Parts[Sequence[str]], budget: Budget | None = None) -> Baseline | Absent:
     """Words and pairs of words, or words alone, by TF-IDF with 1 + log(tf); multinomial logistic regression by SAGA.
     `settings` holds `C` and `ngrams` (1 words, 2 also pairs).
@@ -101,30 +93,39 @@ def tfidf(problem: Problem, texts: Parts[Sequence[str]], budget: Budget | None =
     Words are runs of letters and digits in lower case, stop words among them. However rare, they count: without
     those of one row only, accuracy on three sets was a point and a half better or worse at most, and a set of 20 rows
     has few others. On the validation rows of SST-2 pairs were better by a point, on those of Emotion words alone by
-    four, so validation decides. Where a row may be of any number of classes, each is learnt against the rest.
+    four, so validation decides.
     """
-    kinds = tuple(_words(texts, ngrams) for ngrams in (2, 1))
-    return _chosen("tfidf", Search(problem, kinds, TFIDF_STRENGTHS, _saga, budget or Budget()))
+    kinds = tuple(words(texts, ngrams) for ngrams in (2, 1))
+    return chosen("tfidf", TITLES["tfidf"], Search(problem, kinds, TFIDF_STRENGTHS, saga, budget or Budget()))
 
 
 def frozen(problem: Problem, vectors: Parts[np.ndarray], budget: Budget | None = None) -> Baseline | Absent:
     """Vectors of the pretrained model, each feature standardised; multinomial logistic regression by L-BFGS.
-    `settings` holds `C`. Where a row may be of any number of classes, each is learnt against the rest."""
-    search = Search(problem, (_vectors(vectors),), FROZEN_STRENGTHS, _lbfgs, budget or Budget())
-    return _chosen("frozen", search)
+    `settings` holds `C`."""
+    return on_vectors("frozen", TITLES["frozen"], problem, vectors, budget or Budget())
 
 
-def _chosen(name: str, search: Search) -> Baseline | Absent:
+def on_vectors(
+    name: str, title: str, problem: Problem, vectors: Parts[np.ndarray], budget: Budget
+) -> Baseline | Absent:
+    """A logistic regression on any vectors."""
+    return chosen(name, title, Search(problem, (standardised(vectors),), FROZEN_STRENGTHS, lbfgs, budget))
+
+
+def chosen(name: str, title: str, search: Search) -> Baseline | Absent:
+    """What a search finds, as a baseline."""
     begun = search.budget.now()
     try:
         found = search.choose()
     except Unavailable as why:
-        return Absent(name, TITLES[name], str(why))
+        return Absent(name, title, str(why))
     seconds = search.budget.now() - begun
-    return Baseline(name, TITLES[name], found.settings, found.cuts, found.valid, found.test, seconds)
+    return Baseline(name, title, found.settings, found.cuts, found.valid, found.test, seconds)
 
 
-def _words(texts: Parts[Sequence[str]], ngrams: int) -> Kind:
+def words(texts: Parts[Sequence[str]], ngrams: int) -> Kind:
+    """Texts as TF-IDF of words, and of pairs of words where `ngrams` is 2."""
+
     def prepare(rows: np.ndarray) -> tuple[Any, Callable[[Any], Any]]:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -151,7 +152,9 @@ def _words(texts: Parts[Sequence[str]], ngrams: int) -> Kind:
     )
 
 
-def _vectors(vectors: Parts[np.ndarray]) -> Kind:
+def standardised(vectors: Parts[np.ndarray]) -> Kind:
+    """Vectors with each feature standardised."""
+
     def prepare(rows: np.ndarray) -> tuple[Any, Callable[[Any], Any]]:
         from sklearn.preprocessing import StandardScaler
 
@@ -174,7 +177,7 @@ def _vectors(vectors: Parts[np.ndarray]) -> Kind:
     )
 
 
-def _saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
+def saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     """Multinomial logistic regression by SAGA (Defazio, Bach and Lacoste-Julien 2014).
 
     Measured on one core, 8,503 rows of BANKING77 (77 classes, 21,467 words and pairs), seconds of a fit: SAGA 0.6;
@@ -184,8 +187,6 @@ def _saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     """
     from sklearn.linear_model import LogisticRegression
 
-    if targets.ndim == 2:
-        return _each_class(strength, problem, "liblinear")
     weights, largest = None, 1.0
     if problem.class_weight == "balanced":
         present, counts = np.unique(targets, return_counts=True)
@@ -204,7 +205,7 @@ def _saga(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     )
 
 
-def _lbfgs(strength: float, targets: np.ndarray, problem: Problem) -> Any:
+def lbfgs(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     """Multinomial logistic regression by L-BFGS.
 
     Each strength is begun afresh. Begun from the one before, L-BFGS found the gradient small enough and did not move:
@@ -212,19 +213,5 @@ def _lbfgs(strength: float, targets: np.ndarray, problem: Problem) -> Any:
     """
     from sklearn.linear_model import LogisticRegression
 
-    if targets.ndim == 2:
-        return _each_class(strength, problem, "lbfgs")
     weights = "balanced" if problem.class_weight == "balanced" else None
     return LogisticRegression(C=strength, class_weight=weights, max_iter=MOST_PASSES)
-
-
-def _each_class(strength: float, problem: Problem, solver: str) -> Any:
-    """A binary logistic regression for each class."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-
-    weights = "balanced" if problem.class_weight == "balanced" else None
-    one = LogisticRegression(
-        C=strength, class_weight=weights, solver=solver, max_iter=MOST_PASSES, random_state=problem.seed
-    )
-    return OneVsRestClassifier(one)

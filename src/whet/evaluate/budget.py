@@ -48,10 +48,10 @@ class Budget:
 class Problem:
     """What is to be learnt, and what counts as better.
 
-    `train` (N) and `valid` (M) hold class numbers from 0 to `classes` - 1, one or more each; or, where a row may be of
-    any number of classes, N x C and M x C with 1 where it is. `score` takes the validation rows' probabilities (M x C)
-    and `valid`, and gives more for better. With `balanced` all
-    classes weigh the same. `seed` draws samples, and is handed to learners.
+    `train` (N) and `valid` (M) hold class numbers from 0 to `classes` - 1, one or more each. `score` takes the
+    validation rows' probabilities (M x C) and class numbers (M), and gives more for better. With `balanced` all
+    classes weigh the same. `seed` draws samples, and is handed to learners. Where rows have numbers for targets, these
+    stand in `train` and `valid`, predictions are M numbers, and `strata` (N) says what samples are drawn by.
     """
 
     train: np.ndarray
@@ -60,6 +60,12 @@ class Problem:
     score: Callable[[np.ndarray, np.ndarray], float]
     class_weight: Literal["none", "balanced"] = "none"
     seed: int = 0
+    strata: np.ndarray | None = None
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """What a sample of the training rows has to hold in proportion (N): classes, or the strata of numbers."""
+        return self.train if self.strata is None else self.strata
 
 
 class Unavailable(Exception):
@@ -88,8 +94,7 @@ class Kind:
 
 Learner = Callable[[float, np.ndarray, Problem], Any]
 """From a strength, the class numbers of the rows and the problem to a classifier as scikit-learn has them, not yet
-fitted: with `max_iter`, and once fitted `n_iter_` and `classes_`; or, of any number of classes a row, one made of
-several such, its `estimators_`."""
+fitted: with `max_iter`, and once fitted `n_iter_` and `classes_`."""
 
 
 @dataclass(frozen=True)
@@ -147,16 +152,39 @@ class _Reach:
     rows: np.ndarray
 
 
+def _unsettled(model: Any) -> bool:
+    """Whether a fit by passes was given up; one that is solved at once has none."""
+    passes = getattr(model, "n_iter_", None)
+    return passes is not None and int(np.max(passes)) >= model.max_iter
+
+
+def numbers(model: Any, features: Any, classes: int) -> np.ndarray:
+    """Predictions of a regression, one per row. No rows, which scikit-learn refuses, are None."""
+    return np.zeros(0) if features is None else np.asarray(model.predict(features), dtype=float)
+
+
+def probabilities(model: Any, features: Any, classes: int) -> np.ndarray:
+    """Rows x C; 0 for a class that the model has not seen. No rows, which scikit-learn refuses, are None."""
+    if features is None:
+        return np.zeros((0, classes))
+    found = np.zeros((features.shape[0], classes))
+    found[:, model.classes_] = model.predict_proba(features)
+    return found
+
+
 @dataclass(frozen=True)
 class Search:
     """The settings of one method: `strengths`, those most often best first, times `kinds`, from the dearest to the
-    cheapest."""
+    cheapest. `predict` makes what is scored of a fitted model, features and the number of classes; `strength` is what
+    the strengths are called."""
 
     problem: Problem
     kinds: tuple[Kind, ...]
     strengths: tuple[float, ...]
     learner: Learner
     budget: Budget
+    predict: Callable[[Any, Any, int], np.ndarray] = probabilities
+    strength: str = "C"
 
     def choose(self) -> Chosen:
         """Raises `Unavailable` where there is nothing to learn, or time for too few rows."""
@@ -175,14 +203,14 @@ class Search:
     def _reach(self) -> _Reach:
         """The kinds and rows that what is left allows. Raises `Unavailable` where it allows too few rows."""
         left, all_rows = self.budget.left(), np.arange(len(self.problem.train))
-        present = len(np.unique(self.problem.train, axis=0))
+        present = len(np.unique(self.problem.kinds))
         if present < 2:
             raise Unavailable("all training rows have the same label")
         if left <= 0:
             raise Unavailable("no time was left for it")
         if left == math.inf or len(self.problem.train) <= self.kinds[0].probe:
             return _Reach(self.kinds, all_rows)
-        order = stratified_order(self.problem.train, self.problem.seed)
+        order = stratified_order(self.problem.kinds, self.problem.seed)
         for number, kind in enumerate(self.kinds):
             cost = self._cost(kind, order)
             left = self.budget.left()
@@ -213,7 +241,7 @@ class Search:
         _fit(self.learner(self.strengths[0], targets, self.problem), features, targets)
         fitted = self.budget.now()
         # Each class has weights of its own, and a small sample may lack some.
-        lacking = _weighed(self.problem.train) / max(_weighed(targets), 1)
+        lacking = len(np.unique(self.problem.kinds)) / len(np.unique(self.problem.kinds[rows]))
         return _Measured(kind.work[rows].sum(), prepared - begun, lacking * (fitted - prepared))
 
     def _best(self, reach: _Reach) -> tuple[Chosen, int]:
@@ -247,12 +275,10 @@ class Search:
         problem, targets = self.problem, self.problem.train[rows]
         model = _fit(self.learner(strength, targets, problem), features, targets)
         # Apart, so that not even the rounding of the first hangs on the number of the second.
-        of_valid, of_test = (_probabilities(model, part, problem.classes) for part in (valid, test))
-        fits = [one for one in getattr(model, "estimators_", [model]) if hasattr(one, "n_iter_")]
-        unsettled = any(int(np.max(one.n_iter_)) >= one.max_iter for one in fits)
-        said = (f"stopped after {fits[0].max_iter} passes, before it had settled",) if unsettled else ()
+        of_valid, of_test = (self.predict(model, part, problem.classes) for part in (valid, test))
+        said = (f"stopped after {model.max_iter} passes, before it had settled",) if _unsettled(model) else ()
         score = problem.score(of_valid, problem.valid)
-        return Chosen(score, {"C": strength, **kind.settings}, said, of_valid, of_test)
+        return Chosen(score, {self.strength: strength, **kind.settings}, said, of_valid, of_test)
 
 
 def _fit(model: Any, features: Any, targets: np.ndarray) -> Any:
@@ -261,23 +287,6 @@ def _fit(model: Any, features: Any, targets: np.ndarray) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return model.fit(features, targets)
-
-
-def _weighed(targets: np.ndarray) -> int:
-    """How many classes get weights of their own: those that occur, or, of any number a row, those that some rows have
-    and others have not."""
-    return len(np.unique(targets)) if targets.ndim == 1 else int((targets.any(0) & ~targets.all(0)).sum())
-
-
-def _probabilities(model: Any, features: Any, classes: int) -> np.ndarray:
-    """Rows x C; 0 for a class that the model has not seen. No rows, which scikit-learn refuses, are None."""
-    if features is None:
-        return np.zeros((0, classes))
-    if hasattr(model, "estimators_"):
-        return np.asarray(model.predict_proba(features))
-    found = np.zeros((features.shape[0], classes))
-    found[:, model.classes_] = model.predict_proba(features)
-    return found
 
 
 def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:

@@ -49,7 +49,7 @@ class Prompted(Pooled):
     """
 
     def __init__(self, plain: Pooled, wrapper: Any) -> None:
-        super().__init__(plain.body, plain.head, plain.pooling)
+        super().__init__(plain.body, plain.head, plain.pooling, plain.per)
         self.virtual: nn.Module = wrapper.prompt_encoder
         self._outside = (wrapper,)
 

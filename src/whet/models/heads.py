@@ -68,17 +68,19 @@ class Head(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A transformers body, a pooling and a head."""
+    """A transformers body, a pooling and a head. Where the head is asked `per` token, its pooling is only that by which
+    the body's vectors of whole texts are read elsewhere."""
 
-    def __init__(self, body: nn.Module, head: Head, pooling: str) -> None:
+    def __init__(self, body: nn.Module, head: Head, pooling: str, per: Per = "row") -> None:
         super().__init__()
         self.body = body
         self.head = head
         self.pooling = pooling
+        self.per = per
 
     def with_head(self, head: Head) -> Pooled:
         """The same body and pooling with another head."""
-        return type(self)(self.body, head, self.pooling)
+        return Pooled(self.body, head, self.pooling, self.per)
 
     def states(self, inputs: dict[str, Tensor]) -> Tensor:
         """The body's last states of the tokens, B x T x H."""
@@ -86,15 +88,8 @@ class Pooled(nn.Module):
         return made
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        return self.head(pool(self.states(inputs), inputs["attention_mask"], self.pooling))
-
-
-class PerToken(Pooled):
-    """A transformers body and a head that is asked of each token: B x T x outputs. Its pooling is that by which the
-    body's vectors of whole texts are read elsewhere."""
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        return self.head(self.states(inputs))
+        states = self.states(inputs)
+        return self.head(states if self.per == "token" else pool(states, inputs["attention_mask"], self.pooling))
 
 
 def outputs_of(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from whet.errors import ModelError, StrategyError
 from whet.models.adapter_files import Base, base_of, load_adapter, save_adapter
 from whet.models.adapters import Adapted, copies, first_line, put_in, transformer_of
 from whet.models.dropout import Key, key_dropouts
-from whet.models.heads import Head, Output, Per, PerToken, Pooled, start
+from whet.models.heads import Head, Output, Per, Pooled, start
 from whet.models.quantize import quantize_body
 from whet.models.quiet import quiet_libraries
 from whet.models.reference import ModelFolder
@@ -29,7 +29,6 @@ NATIVE: dict[Per, Any] = {
     "row": transformers.AutoModelForSequenceClassification,
     "token": transformers.AutoModelForTokenClassification,
 }
-HEADED: dict[Per, type[Pooled]] = {"row": Pooled, "token": PerToken}
 STEP = 8
 """Texts are padded to a multiple of this, and beside virtual tokens padding takes positions of its own."""
 
@@ -127,7 +126,7 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int, per: Pe
         head = head.model_copy(update={"pooling": head.pooling or _pooling(source, body)})
         layer = Head(width, outputs, head)
         start(layer, seed)
-        model = HEADED[per](body, layer, head.pooling or "mean")
+        model = Pooled(body, layer, head.pooling or "mean", per)
         fresh = tuple(f"head.{name}" for name, _ in layer.named_parameters())
         origin = Origin(origin.loaded, fresh, origin.left_over)
     quantized = next((edit for edit in edits if isinstance(edit, QuantizeBody)), None)

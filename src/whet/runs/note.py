@@ -7,7 +7,7 @@ from typing import Any
 from whet.models.given import GivenModule
 from whet.models.load import Built
 from whet.models.reference import ModelFolder
-from whet.plan.edits import NewHead, Prompt
+from whet.plan.edits import LowRank, NewHead, Prompt
 from whet.tasks.task import Usage
 
 POOLS = {
@@ -99,7 +99,7 @@ names = json.loads(Path(f"{{folder}}/head.json").read_text("utf-8"))["labels"]
 batch = tokenizer({inputs}, padding=True, truncation=True, max_length={max_length}, return_tensors="pt")
 with torch.no_grad():
     ids, mask = batch["input_ids"], batch["attention_mask"].unsqueeze(-1)
-    states = model(input_ids=ids, attention_mask=batch["attention_mask"]).last_hidden_state{cut}
+    states = {call}
     logits = {pool}
 {layers}
 {lines}
@@ -142,9 +142,13 @@ def usage_with_adapter(built: Built, max_length: int, use: Usage) -> str:
     }
     if built.head.kind == "native":
         return ADAPTED.format(**words)
-    # Virtual tokens that stand among the states come before those of the text.
-    cut = "[:, -ids.shape[1] :]" if isinstance(built.adapted.edit, Prompt) else ""
-    return ADAPTED_POOLED.format(**words, cut=cut, **pooled(built.head, use))
+    if isinstance(built.adapted.edit, LowRank):
+        call = "model(**batch).last_hidden_state"
+    else:
+        # Virtual tokens that stand among the states come before those of the text; peft tells no segments beside them.
+        cut = "[:, -ids.shape[1] :]" if isinstance(built.adapted.edit, Prompt) else ""
+        call = f'model(input_ids=ids, attention_mask=batch["attention_mask"]).last_hidden_state{cut}'
+    return ADAPTED_POOLED.format(**words, call=call, **pooled(built.head, use))
 
 
 def of_task(use: Usage) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from whet.errors import SettingsError, did_you_mean
 from whet.plan.edits import NewHead
 
 OPTIONS = (
-    "model", "text", "label", "valid", "test", "clean_labels", "class_weight", "metric", "precision", "max_length",
-    "token_budget", "threads", "seed", "split_seed",
+    "model", "text", "label", "text_b", "task", "valid", "test", "clean_labels", "class_weight", "metric", "precision",
+    "max_length", "token_budget", "threads", "seed", "split_seed",
 )  # fmt: skip
 """Options of Settings that mean something here. Of chance there is only the split and the interval of ece."""
 

@@ -20,8 +20,8 @@ from whet.data.label_sets import columns_named, form_of
 from whet.data.read import Table
 from whet.data.reading_sets import LabelSets, find_texts, found_form
 from whet.data.store import Part, Targets
-from whet.evaluate import label_sets, thresholds
-from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts, frozen, shares, tfidf
+from whet.evaluate import label_sets, one_each, thresholds
+from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts
 from whet.evaluate.budget import Problem
 from whet.evaluate.facts import ClassFacts, Metric
 from whet.evaluate.intervals import Interval
@@ -230,15 +230,20 @@ class MultiLabel(LabelSets, Task):
             score=lambda found, truth: material.score(truth, self.decided(found, self.thresholds_for(truth, found))),
             class_weight=material.settings.class_weight,
             seed=material.settings.seed,
+            strata=one_each.strata(material.truth.train),
         )
         words = Parts(texts.train.texts, texts.valid.texts, texts.test.texts)
-        found: Found = [shares(problem, len(texts.test)), tfidf(problem, words, features.budget.share(0.4))]
+        found: Found = [
+            one_each.shares(problem, len(texts.test)),
+            one_each.tfidf(problem, words, features.budget.share(0.4)),
+        ]
         if features.states is None:
             found.append(Absent("frozen", TITLES["frozen"], features.why))
         else:
             if features.rows is not None:
-                problem = replace(problem, train=problem.train[features.rows])
-            last = frozen(problem, features.vectors(), features.budget)
+                train = problem.train[features.rows]
+                problem = replace(problem, train=train, strata=one_each.strata(train))
+            last = one_each.frozen(problem, features.vectors(), features.budget)
             if isinstance(last, Baseline):
                 last = replace(last, cuts=(*features.cuts, *last.cuts), seconds=last.seconds + features.seconds)
             found.append(last)

@@ -51,7 +51,7 @@ def peer(cells: Cells, python: str, rate: str, seed: int) -> dict:
 def whet(cells: Cells, rate: str, seed: int, *, baselines: bool = False) -> dict:
     """One run of the command line; with the baselines, for their scores alone."""
     parts = files()
-    command = [sys.executable, "-m", "whet", "fine-tune", str(parts["train"]), "--task", "multi_label", "--json"]
+    command = [sys.executable, "-m", "whet", "fine-tune", str(parts["train"]), "--task", "multi-label", "--json"]
     command += [f"--valid={parts['dev']}", f"--test={parts['test']}", f"--seed={seed}", f"--epochs={EPOCHS}"]
     command += [f"--learning-rate={rate}", "--no-forgetting", "--quiet", "--cache=off"]
     command += [] if baselines else ["--no-baselines"]

@@ -44,7 +44,7 @@ def task_of(columns: dict[str, list[Any]], **options: Any) -> type:
         ({"kind": joined(";"), "id": TEXTS}, {}),
         (indicated(), {}),
         (indicated(), {"label": "a, c"}),
-        ({"label": ["a", "b"] * 6}, {"task": "multi_label"}),
+        ({"label": ["a", "b"] * 6}, {"task": "multi-label"}),
     ],
 )
 def test_the_task_is_recognised_from_the_columns(columns: dict[str, list[Any]], options: dict[str, Any]) -> None:
@@ -181,5 +181,5 @@ def test_other_files_are_read_like_the_training_rows(tmp_path: Path) -> None:
 def test_options_that_mean_nothing_here_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"calibrate does nothing"):
         task_of({"labels": SETS}, calibrate=True)
-    with pytest.raises(SettingsError, match=r"multi_label is measured by micro_f1, macro_f1, exact_match, log_loss"):
+    with pytest.raises(SettingsError, match=r"multi-label is measured by micro_f1, macro_f1, exact_match, log_loss"):
         task_of({"labels": SETS}, metric="accuracy")

@@ -170,13 +170,20 @@ def _longest(table: Table, without: str | None) -> str | None:
 
 
 def check(
-    table: Table, columns: Columns, findings: Findings, *, clean_labels: bool = False, known: Iterable[str] = ()
+    table: Table,
+    columns: Columns,
+    findings: Findings,
+    *,
+    clean_labels: bool = False,
+    known: Iterable[str] = (),
+    numbers: bool = False,
 ) -> Rows:
     """The rows that can be used. Others are counted in `findings.dropped` by reason.
 
     Labels lose spaces around them. Raises `DataError` where labels differ only in case or inner spaces
     (unless `clean_labels`, which merges them into the spelling that is `known`, else into the most frequent),
-    where nothing is left, and where the texts are numbers.
+    where nothing is left, and where the texts are numbers. With `numbers` the labels are numbers, of which no spellings
+    are compared.
     """
     findings.notes += table.notes
     findings.dropped.update(table.dropped)
@@ -187,7 +194,7 @@ def check(
         if not text.strip():
             findings.dropped["empty text"] += 1
         elif columns.label is not None and not label_of(label):
-            findings.dropped["no label"] += 1
+            findings.dropped["no number" if numbers else "no label"] += 1
         else:
             texts.append(text)
             labels.append(label_of(label))
@@ -204,7 +211,7 @@ def check(
         return Rows(table.name, tuple(texts), (), tuple(lines))
     if clean_labels:
         labels = merged(labels, known, findings)
-    else:
+    elif not numbers:
         refuse_variants(table.name, labels)
     return Rows(table.name, tuple(texts), tuple(labels), tuple(lines))
 

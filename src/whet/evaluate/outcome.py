@@ -12,12 +12,15 @@ Outcome = Literal[
     "no_better",
     "no_better_than_tfidf",
     "no_better_than_majority",
+    "no_better_than_mean",
     "worse",
     "too_small_to_tell",
     "not_compared",
     "no_test",
 ]
 
+SIMPLEST: dict[str, Outcome] = {"majority": "no_better_than_majority", "mean": "no_better_than_mean"}
+"""Baselines that know the targets alone, and what it is called not to be better than one."""
 SIGNIFICANT = 0.05
 """A difference is beyond noise if its 95 % interval excludes zero and its p-value is below this."""
 POINTS = 0.02
@@ -35,15 +38,17 @@ MOST_ROWS = 10_000_000
 
 
 def settle(facts: Facts) -> tuple[Outcome, Against | None]:
-    """The outcome and the comparison that settles it: with the majority class if that is not beaten, else with the
-    baseline of the best score."""
+    """The outcome and the comparison that settles it: with what knows the targets alone (the majority class, the mean)
+    if that is not beaten, else with the baseline of the best score."""
     if tested(facts) is None:
         return "no_test", None
-    best, majority = compared(best_baseline(facts)), compared(named(facts, "majority"))
+    best = compared(best_baseline(facts))
     if best is None:
         return "not_compared", None
-    if majority is not None and relation(facts, majority) in ("worse", "same"):
-        return "no_better_than_majority", majority
+    for name, outcome in SIMPLEST.items():
+        simplest = compared(named(facts, name))
+        if simplest is not None and relation(facts, simplest) in ("worse", "same"):
+            return outcome, simplest
     found = relation(facts, best)
     if found == "same":
         return ("no_better_than_tfidf" if best[0].name == "tfidf" else "no_better"), best

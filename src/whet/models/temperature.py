@@ -1,4 +1,4 @@
-"""A temperature put into a model's last layer, so that whoever loads it has calibrated probabilities."""
+"""What is put into a model's last layer after training, so that whoever loads it has outputs as they are meant."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from whet.models.heads import Pooled
 
 def last_layer(model: nn.Module, outputs: int) -> nn.Linear:
     """The linear layer that makes the outputs. Raises `ModelError` where the model ends in something else."""
-    layer = found_last(model, outputs)
-    if layer is None:
+    found = linear_end(model, outputs)
+    if found is None:
         raise ModelError("--calibrate needs a model that ends in a linear layer; this one does not")
-    return layer
+    return found
 
 
-def found_last(model: nn.Module, outputs: int) -> nn.Linear | None:
-    """The same, None where there is none."""
+def linear_end(model: nn.Module, outputs: int) -> nn.Linear | None:
+    """The linear layer that makes the outputs; None where the model ends in something else."""
     part = model.head if isinstance(model, Pooled) else model  # a pooled model may hold further heads
     layers = [m for m in part.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
     return layers[-1] if layers else None
+
+
+def scale_outputs(layer: nn.Linear, scale: float, shift: float) -> None:
+    """Make the outputs of a last layer `scale` times what they were, plus `shift`, which needs a bias."""
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+        if layer.bias is not None:
+            layer.bias.mul_(scale).add_(shift)
 
 
 def divide_outputs(model: nn.Module, outputs: int, temperature: float) -> None:

@@ -90,13 +90,18 @@ def page(template: str, values: dict[str, Any]) -> str:
 def templates() -> Environment:
     loader = PackageLoader("whet.report", "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    words = (figure, signed, count, grouped, percent, p_value, chance, label, cases.readable)
+    words = (figure, short, signed, count, grouped, percent, p_value, chance, label, cases.readable)
     made.filters |= {word.__name__: word for word in words}
     return made
 
 
 def figure(value: float | None, digits: int = 3) -> str:
     return "\u2013" if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def short(value: float) -> str:
+    """A number of any size, to four digits that matter."""
+    return f"{value:.4g}".replace("-", "\u2212")
 
 
 def signed(value: float, digits: int = 3) -> str:

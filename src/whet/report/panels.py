@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes, label_sets
+from whet.report import cases, classes, label_sets, numbers
 from whet.report.run_files import RunFiles
 
 
@@ -53,6 +53,10 @@ def wrong(run: RunFiles) -> dict[str, Any]:
     return {"confident": sure, "doubted": cases.doubted(run), "doubted_above": above}
 
 
+def of_numbers(run: RunFiles) -> dict[str, Any]:
+    return {"numbers": run.metrics["numbers"], "far_off": numbers.far_off(run), "scatter": numbers.pictures(run)}
+
+
 PANELS = (
     Panel("confusions", "Confusions", "confusion", confusions),
     Panel("classes", "Classes", "confusion", per_class),
@@ -61,6 +65,7 @@ PANELS = (
     Panel("labels", "Labels", "together", label_sets.labels),
     Panel("thresholds", "Thresholds", "thresholds", label_sets.thresholds),
     Panel("slips", "Mistakes", "slips", label_sets.slips),
+    Panel("numbers", "Truth and prediction", "numbers", of_numbers),
 )
 """In the order in which they stand."""
 

@@ -115,7 +115,7 @@ def keep_model(folder: Folder, parts: Assembled) -> None:
     shutil.rmtree(final, ignore_errors=True)
     temporary.mkdir()
     task = parts.task
-    note = note_for(parts.built, task.labels, parts.source, parts.max_length, task.used())
+    note = note_for(parts.built, task.labels, parts.source, parts.max_length, task.used(parts.tokenizer))
     save(parts.source, parts.built, parts.tokenizer, task.output, temporary, note, kept_task(task))
     for pool in parts.pools:
         if pool.head is not None:

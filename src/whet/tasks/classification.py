@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -136,7 +136,8 @@ class Classification(Task):
         found: Found = [majority(problem, len(texts.test)), tfidf(problem, words, features.budget.share(0.4))]
         if features.states is None:
             return [*found, Absent("frozen", TITLES["frozen"], features.why)]
-        return [*found, self.on_vectors(problem, features.vectors(), material)]
+        last = frozen(features.problem(problem), features.vectors(), features.budget)
+        return [*found, features.accounted(last)]
 
     def problem(self, material: Material) -> Problem:
         return Problem(
@@ -147,15 +148,6 @@ class Classification(Task):
             class_weight=material.settings.class_weight,
             seed=material.settings.seed,
         )
-
-    def on_vectors(self, problem: Problem, vectors: Parts[np.ndarray], material: Material) -> Baseline | Absent:
-        features = material.features
-        if features.rows is not None:
-            problem = replace(problem, train=problem.train[features.rows])
-        last = frozen(problem, vectors, features.budget)
-        if isinstance(last, Baseline):
-            last = replace(last, cuts=(*features.cuts, *last.cuts), seconds=last.seconds + features.seconds)
-        return last
 
     def chosen(self, baseline: Baseline) -> dict[str, Any]:
         settings = baseline.settings

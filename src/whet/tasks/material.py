@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from whet.config import Settings
 from whet.data.check import Rows
 from whet.data.store import Part, Targets
 from whet.evaluate.baselines import Absent, Baseline, Parts
-from whet.evaluate.budget import Budget
+from whet.evaluate.budget import Budget, Problem
 
 Found = list[Baseline | Absent]
 
@@ -49,6 +49,19 @@ class Features:
     cuts: tuple[str, ...] = ()
     seconds: float = 0.0
     why: str = ""
+
+    def problem(self, problem: Problem) -> Problem:
+        """The problem, of the training rows that the states are of."""
+        if self.rows is None:
+            return problem
+        strata = None if problem.strata is None else problem.strata[self.rows]
+        return replace(problem, train=problem.train[self.rows], strata=strata)
+
+    def accounted(self, found: Baseline | Absent) -> Baseline | Absent:
+        """A baseline on these states, with what the pass that made them was cut by, and its seconds."""
+        if isinstance(found, Absent):
+            return found
+        return replace(found, cuts=(*self.cuts, *found.cuts), seconds=found.seconds + self.seconds)
 
     def vectors(self, view: int = 0) -> Parts[np.ndarray]:
         """One vector per row of training, validation and test rows."""

@@ -29,7 +29,7 @@ from whet.evaluate.paired import Comparison
 from whet.evaluate.paired_sets import Predicted, compare_sets
 from whet.evaluate.thresholds import Thresholds
 from whet.models.heads import Output
-from whet.models.temperature import found_last
+from whet.models.temperature import linear_end
 from whet.tasks.material import Found, Material, Tested
 from whet.tasks.task import Task, Usage
 
@@ -47,7 +47,7 @@ class MultiLabel(LabelSets, Task):
     part of the training rows has it, above 0 and below 1. `chosen_thresholds` are None until training is over: until
     then rows are scored at the best one for themselves."""
 
-    name: ClassVar[str] = "multi_label"
+    name: ClassVar[str] = "multi-label"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "micro_f1": Metric("micro-F1", title="Micro-F1"),
         "macro_f1": Metric("macro-F1", title="Macro-F1"),
@@ -111,7 +111,7 @@ class MultiLabel(LabelSets, Task):
         """A new head starts from each label's share of the training rows: its biases are their log odds (Lin et al.
         2017, Focal loss for dense object detection, section 4.1). From zero, where every label is as likely as not, it
         first has to learn that most rows lack most labels, and a bias moves by no more than the rate in a step."""
-        layer = found_last(model, self.outputs)
+        layer = linear_end(model, self.outputs)
         if not kept and layer is not None and layer.bias is not None:
             odds = [p * yes / ((1 - p) * no) for p, (yes, no) in zip(self.shares, self.weights, strict=True)]
             with torch.no_grad():
@@ -201,7 +201,7 @@ class MultiLabel(LabelSets, Task):
             curves.append(own | thresholds.curve(truth[:, number], found[:, number]))
         return replace(self, chosen_thresholds=best), {"curves": curves}
 
-    def used(self) -> Usage:
+    def used(self, tokenizer: Any) -> Usage:
         values = list(self.by().values)
         from_here = values[0] if len(set(values)) == 1 else values
         return replace(self.usage, lines=LINES.format(from_here=from_here))

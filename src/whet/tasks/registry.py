@@ -8,9 +8,12 @@ from whet.data.read import Table
 from whet.errors import SettingsError
 from whet.tasks.classification import Classification
 from whet.tasks.multi_label import MultiLabel
+from whet.tasks.pairs import PairClassification, PairRegression
+from whet.tasks.regression import Regression
 from whet.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Classification, MultiLabel)}
+KINDS: tuple[type[Task], ...] = (Classification, MultiLabel, PairClassification, PairRegression, Regression)
+TASKS = {kind.name: kind for kind in KINDS}
 """By name; where two are equally sure of some rows, the first."""
 
 SPECIAL = {

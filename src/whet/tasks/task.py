@@ -69,10 +69,6 @@ class Task(Labelled, ABC):
     labels: tuple[str, ...]
     metric: str
 
-    def used(self) -> Usage:
-        """`usage`, with what this very task has learnt beside weights."""
-        return self.usage
-
     def blank(self) -> dict[str, Any]:
         """What is said of a row without anything in it; its keys are the columns of predictions."""
         return dict(self.nothing)
@@ -221,6 +217,10 @@ class Task(Labelled, ABC):
     def lines(cls, given: Sequence[str]) -> Rows:
         """Rows of lines of text, as they come from standard input; an empty one is a row too."""
         return Rows("standard input", tuple(given), (), tuple(range(1, len(given) + 1)))
+
+    def used(self, tokenizer: Any) -> Usage:
+        """How the saved model is used with its tokenizer, and with what this very task has learnt beside weights."""
+        return self.usage
 
     # What is made of the test rows
 

@@ -42,8 +42,8 @@ IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer
 
 Task = Literal["classification", "multi-label", "pair-classification", "pair-regression", "regression"]
 """The tasks by name, those of whet.tasks.registry."""
-Score = Literal["accuracy", "macro_f1", "mcc", "log_loss", "micro_f1", "exact_match", "rmse", "mae", "r2", "spearman", "pearson",
-                "scaled_mse"]  # fmt: skip
+Score = Literal["accuracy", "macro_f1", "mcc", "log_loss", "micro_f1", "exact_match", "rmse", "mae", "r2", "spearman",
+                "pearson", "scaled_mse"]  # fmt: skip
 """What tasks can be measured by."""
 
 

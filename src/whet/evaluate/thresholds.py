@@ -1,7 +1,7 @@
 """From probabilities to labels, where a row may have any number of them: the probability from which a label is given.
 
 Thresholds are chosen on validation rows by F1, never on test rows. Whether one for all labels or one for each, and how
-many rows that needs, was measured: docs/decisions/0024-thresholds.md. N rows, L labels.
+many rows that needs, was measured: docs/decisions/0021-thresholds.md. N rows, L labels.
 """
 
 from __future__ import annotations

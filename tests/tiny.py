@@ -33,5 +33,6 @@ def make_tokenizer(special: dict[str, str], template: str | None) -> Any:
     inner.pre_tokenizer = split
     if template:
         ends = [(special[name], vocabulary[special[name]]) for name in ("cls_token", "sep_token")]
-        inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=ends)
+        pair = f"{template} $B:1 {special['sep_token']}:1"
+        inner.post_processor = processors.TemplateProcessing(single=template, pair=pair, special_tokens=ends)
     return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=96, **special)

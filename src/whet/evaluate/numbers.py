@@ -11,38 +11,40 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from whet.evaluate.counts import ratio
+
 MOST_POINTS = 1000
 """Of the picture: of more test rows, so many are drawn at random."""
 MOST_FAR = 20
 """Rows with the largest errors that are kept."""
 
 
-def number_scores(truth: np.ndarray, predicted: np.ndarray, unit: float) -> dict[str, float]:
+def number_scores(truth: np.ndarray, predicted: np.ndarray, unit: float) -> dict[str, np.ndarray]:
     """`rmse` and `mae` in the targets' own unit (0 at best), `r2` (1 at best; 0 is what the mean of these rows would
     get), `spearman` and `pearson` (1 at best), and `scaled_mse`, the mean squared error in units of `unit` squared.
 
-    N numbers each. A correlation is 0 where one side does not vary: then nothing is known of the other. So is R² where
-    the truth does not vary.
+    ... x N numbers each; leading axes are as many sets of rows at once. A correlation is 0 where one side does not
+    vary: then nothing is known of the other. So is R² where the truth does not vary.
     """
     error = predicted - truth
-    mse, around = float((error**2).mean()), float(((truth - truth.mean()) ** 2).mean())
+    mse, around = (error**2).mean(-1), ((truth - truth.mean(-1, keepdims=True)) ** 2).mean(-1)
     return {
-        "rmse": mse**0.5,
-        "mae": float(np.abs(error).mean()),
-        "r2": 1 - mse / around if around > 0 else 0.0,
-        "spearman": pearson(rankdata(truth), rankdata(predicted)),
+        "rmse": np.sqrt(mse),
+        "mae": np.abs(error).mean(-1),
+        "r2": np.where(around > (1e-12 * np.abs(truth).max(-1)) ** 2, 1 - ratio(mse, around), 0.0),
+        "spearman": pearson(rankdata(truth, axis=-1), rankdata(predicted, axis=-1)),
         "pearson": pearson(truth, predicted),
         "scaled_mse": mse / unit**2,
     }
 
 
-def pearson(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation of N numbers each; 0 where one side does not vary beyond rounding."""
-    one, other = one - one.mean(), other - other.mean()
-    lengths = [float(np.sqrt((side**2).sum())) for side in (one, other)]
-    if min(lengths) <= 1e-12 * max(1.0, *lengths):
-        return 0.0
-    return float(np.clip((one * other).sum() / (lengths[0] * lengths[1]), -1, 1))
+def pearson(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of ... x N numbers each; 0 where one side does not vary beyond rounding."""
+    apart = [side - side.mean(-1, keepdims=True) for side in (one, other)]
+    lengths = [np.sqrt((side**2).sum(-1)) for side in apart]
+    sizes = [np.abs(side).max(-1) * np.sqrt(side.shape[-1]) for side in (one, other)]
+    varies = np.logical_and(*(length > 1e-12 * size for length, size in zip(lengths, sizes, strict=True)))
+    return np.where(varies, np.clip(ratio((apart[0] * apart[1]).sum(-1), lengths[0] * lengths[1]), -1, 1), 0.0)
 
 
 def shown(truth: np.ndarray, predicted: np.ndarray, lines: tuple[int, ...], name: str, seed: int) -> dict[str, Any]:

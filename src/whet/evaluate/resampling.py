@@ -20,8 +20,11 @@ DRAWS = 1000
 FEW = 20
 """With fewer rows than this, a bootstrap may be too narrow whatever is measured."""
 
-Measure = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-"""From truth and prediction, rows first, to scores by name."""
+AT_ONCE = 4_000_000
+"""Numbers of predictions held in memory at a time."""
+
+Measure = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+"""From truth and prediction, draws first and then rows, to scores by name, one of each draw."""
 
 
 def row_intervals(measure: Measure, truth: np.ndarray, predicted: np.ndarray, *, seed: int = 0) -> dict[str, Interval]:
@@ -29,11 +32,11 @@ def row_intervals(measure: Measure, truth: np.ndarray, predicted: np.ndarray, *,
     rows."""
     if not len(truth):
         raise DataError("intervals are computed from test rows, and there are none")
-    drawn = [measure(truth[rows], predicted[rows]) for rows in _draws(len(truth), seed)]
+    drawn = _in_portions(lambda rows: measure(truth[rows], predicted[rows]), _draws(len(truth), seed), predicted)
     few = f"may be too narrow: only {len(truth)} test rows" if len(truth) < FEW else None
     found = {}
-    for name in measure(truth, predicted):
-        low, high = np.nanquantile([one[name] for one in drawn], (0.025, 0.975))
+    for name, values in drawn.items():
+        low, high = np.nanquantile(values, (0.025, 0.975))
         found[name] = Interval(float(low), float(high), f"bootstrap over rows, {DRAWS} draws", few)
     return found
 
@@ -49,22 +52,42 @@ def row_comparison(
             f"here are {len(ours)} and {len(theirs)} predictions for {len(truth)} rows"
         )
 
-    def apart(of: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
-        return measure(of, one)[metric] - measure(of, other)[metric]
+    def apart(of: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
+        return {metric: measure(of, one)[metric] - measure(of, other)[metric]}
 
-    found = apart(truth, ours, theirs)
-    drawn = [apart(truth[rows], ours[rows], theirs[rows]) for rows in _draws(len(truth), seed)]
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    chance = np.random.default_rng([seed, 1])
-    as_far = 0
-    for _ in range(DRAWS):
-        swap = chance.integers(0, 2, len(truth), dtype=bool).reshape(-1, *[1] * (ours.ndim - 1))
-        exchanged = apart(truth, np.where(swap, theirs, ours), np.where(swap, ours, theirs))
-        as_far += abs(exchanged) >= abs(found) - 1e-12
-    test = f"exchange of predictions, {DRAWS} draws"
-    return Comparison(metric, test, found, float(low), float(high), (1 + as_far) / (1 + DRAWS), None, None, len(truth))
+    def exchanged(swap: np.ndarray) -> dict[str, np.ndarray]:
+        swap = swap.reshape(*swap.shape, *[1] * (ours.ndim - 1))
+        of = np.broadcast_to(truth, (len(swap), *truth.shape))
+        return apart(of, np.where(swap, theirs, ours), np.where(swap, ours, theirs))
+
+    found = float(apart(truth[None], ours[None], theirs[None])[metric][0])
+    drawn = _in_portions(lambda rows: apart(truth[rows], ours[rows], theirs[rows]), _draws(len(truth), seed), ours)
+    low, high = np.nanquantile(drawn[metric], (0.025, 0.975))
+    swaps = np.random.default_rng([seed, 1]).integers(0, 2, (DRAWS, len(truth)), dtype=bool)
+    as_far = int((np.abs(_in_portions(exchanged, swaps, ours)[metric]) >= abs(found) - 1e-12).sum())
+    test, p_value = f"exchange of predictions, {DRAWS} draws", (1 + as_far) / (1 + DRAWS)
+    return Comparison(metric, test, found, float(low), float(high), p_value, None, None, len(truth))
+
+
+def one_by_one(measure: Callable[[np.ndarray, np.ndarray], dict[str, float]]) -> Measure:
+    """The scores of each draw from what scores one."""
+
+    def every(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        each = [measure(one, said) for one, said in zip(truth, predicted, strict=True)]
+        return {name: np.array([scores[name] for scores in each]) for name in each[0]}
+
+    return every
 
 
 def _draws(rows: int, seed: int) -> np.ndarray:
     """Row numbers, draws x rows."""
     return np.random.default_rng([seed, 0]).integers(0, rows, (DRAWS, rows))
+
+
+def _in_portions(
+    score: Callable[[np.ndarray], dict[str, np.ndarray]], draws: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The scores of all draws, as many at a time as fit in memory."""
+    portion = max(1, AT_ONCE // max(1, predicted.size))
+    parts = [score(draws[start : start + portion]) for start in range(0, len(draws), portion)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -178,6 +178,7 @@ class PairClassification(Pairs, Classification):
     usage: ClassVar[Usage] = Usage(
         title="A classifier of pairs of texts",
         given=GIVEN,
+        items="list(zip(texts, others))",
         assign=ASSIGN,
         call="pairs = list(zip(texts, others))\nprint(run.predict(pairs))\nprint(run.probabilities(pairs).round(2))",
         rows=ROWS,
@@ -215,6 +216,7 @@ class PairRegression(Pairs, Regression):
         Regression.usage,
         title="A model of a number for pairs of texts",
         given=GIVEN,
+        items="list(zip(texts, others))",
         assign=ASSIGN,
         call="print(run.predict(list(zip(texts, others))))",
         rows=ROWS,

@@ -190,6 +190,9 @@ class Regression(Task):
         return self.measure(truth, self.decode(outputs, part))
 
     def measure(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+        return {name: float(value) for name, value in self.measure_each(truth, predicted).items()}
+
+    def measure_each(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
         found = number_scores(truth, predicted, self.unit)
         return {name: found[name] for name in self.metrics}
 

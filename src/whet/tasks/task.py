@@ -20,7 +20,7 @@ from whet.evaluate.baselines import Baseline
 from whet.evaluate.facts import Metric
 from whet.evaluate.intervals import Interval
 from whet.evaluate.paired import Comparison
-from whet.evaluate.resampling import row_comparison, row_intervals
+from whet.evaluate.resampling import one_by_one, row_comparison, row_intervals
 from whet.models.heads import Output, Per
 from whet.tasks.material import Found, Material, Tested
 
@@ -31,8 +31,8 @@ class Usage:
 
     Without whet: what it is, what a person has at hand, what the tokenizer is called with, the class of transformers,
     whether its outputs are per row or per token, and the lines from `logits` (and `names`, those of the outputs) to
-    `result`. For examples: `assign` makes what is at hand, `call` shows what whet says of it, `rows` are the same as
-    cells of a table. `note` is what to know of a prediction.
+    `result`. `items` is what `predict` takes of what is at hand. For examples: `assign` makes what is at hand, `call`
+    shows what whet says of it, `rows` are the same as cells of a table. `note` is what to know of a prediction.
     """
 
     title: str = "A text classifier"
@@ -42,6 +42,7 @@ class Usage:
     per: Per = "row"
     lines: str = "labels = [names[int(best)] for best in logits.argmax(1)]"
     result: str = "labels"
+    items: str = "texts"
     assign: str = 'texts = ["a first text", "and another one"]'
     call: str = "print(run.predict(texts))\nprint(run.probabilities(texts).round(2))"
     rows: tuple[tuple[str, ...], ...] = (("a first text",), ("and another one",))
@@ -176,6 +177,10 @@ class Task(Labelled, ABC):
     def measure(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
         """Every metric of predictions, which may be a baseline's."""
 
+    def measure_each(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        """The metrics of many draws of rows, draws first: what intervals and comparisons are made of."""
+        return one_by_one(self.measure)(truth, predicted)
+
     def better(self, truth: np.ndarray, predicted: np.ndarray) -> float:
         """The metric that chooses, turned so that higher is better."""
         return self.measured_by.goodness(self.measure(truth, predicted)[self.metric])
@@ -226,11 +231,11 @@ class Task(Labelled, ABC):
 
     def intervals(self, truth: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, Interval]:
         """The 95 % intervals of the metrics."""
-        return row_intervals(self.measure, truth, predicted, seed=seed)
+        return row_intervals(self.measure_each, truth, predicted, seed=seed)
 
     def compare(self, ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray, seed: int) -> Comparison:
         """Ours against theirs in the metric that chooses."""
-        return row_comparison(self.measure, self.metric, ours, theirs, truth, seed=seed)
+        return row_comparison(self.measure_each, self.metric, ours, theirs, truth, seed=seed)
 
     @classmethod
     def views(cls, rows: Rows) -> tuple[Rows, ...]:

@@ -1,0 +1,67 @@
+"""Rows of every task for the contracts: few, small, with something to learn. A new task joins by having some here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiny import rows_of_messages
+
+LABELS = ("card_problem", "loan_request", "order_status")
+Table = list[dict[str, Any]]
+
+
+def messages(count: int, start: int) -> Table:
+    """Messages in three labels that take turns, from number `start` of each."""
+    own = {label: [row for row in rows_of_messages() if row["label"] == label][start:] for label in LABELS}
+    return [own[LABELS[number % 3]][number // 3] for number in range(count)]
+
+
+def length_of(text: str) -> float:
+    """A number that a text tells: its words, less some."""
+    return round(2.5 * len(text.split()) - 10.5, 2)
+
+
+def pairs(count: int, start: int) -> list[tuple[str, str, bool]]:
+    """Two texts, and whether they are of one label."""
+    rows, found = messages(count + 6, start), []
+    for number in range(count):
+        same = number % 2 == 0
+        other = rows[number + (3 if same else 1)]
+        found.append((rows[number]["text"], other["text"], same))
+    return found
+
+
+def labelled_pairs(count: int, start: int) -> Table:
+    kinds = {True: "alike", False: "other"}
+    return [{"text_a": a, "text_b": b, "label": kinds[same]} for a, b, same in pairs(count, start)]
+
+
+def scored_pairs(count: int, start: int) -> Table:
+    return [
+        {"text_a": a, "text_b": b, "score": round(3.5 * same + 0.1 * (number % 7), 1)}
+        for number, (a, b, same) in enumerate(pairs(count, start))
+    ]
+
+
+def numbers(count: int, start: int) -> Table:
+    return [{"text": row["text"], "score": length_of(row["text"])} for row in messages(count, start)]
+
+
+ROWS: dict[str, Callable[[int, int], Table]] = {
+    "classification": messages,
+    "pair-classification": labelled_pairs,
+    "pair-regression": scored_pairs,
+    "regression": numbers,
+}
+"""By the task's name: so many rows, made from messages that come after others."""
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

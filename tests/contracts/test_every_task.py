@@ -24,6 +24,7 @@ from whet.errors import RunError
 from whet.models.quiet import quiet_libraries
 from whet.report.run_files import read_run
 from whet.runs.execute import read_rows
+from whet.runs.finish import as_cell
 from whet.tasks.registry import TASKS
 
 CASES = [
@@ -93,7 +94,7 @@ def test_what_is_loaded_is_what_was_scored(case: tuple[str, str, str], runs: Run
         if isinstance(one["prediction"], float):
             assert one["prediction"] == pytest.approx(float(row["prediction"]), rel=1e-4, abs=1e-4)
         else:
-            assert str(one["prediction"]) == row["prediction"]
+            assert as_cell("prediction", one["prediction"], 6) == row["prediction"]
 
 
 @pytest.mark.parametrize("case", MARKED, ids="-".join)

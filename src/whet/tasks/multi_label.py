@@ -57,6 +57,7 @@ class MultiLabel(LabelSets, Task):
     loss_metric: ClassVar[str] = "log_loss"
     options: ClassVar[frozenset[str]] = frozenset({"class_weight", "label_smoothing", "clean_labels"})
 
+    nothing: ClassVar[Mapping[str, Any]] = {"prediction": []}
     usage: ClassVar[Usage] = Usage(
         title="A text classifier that gives any number of labels",
         note="Each label has a probability of its own; they do not sum to 1. A label is given from its threshold on, "
@@ -170,7 +171,7 @@ class MultiLabel(LabelSets, Task):
         return label_sets.scores(truth, given(predicted), predicted[..., 0])
 
     def blank(self) -> dict[str, Any]:
-        return {"prediction": [], **{f"probability of {label}": 0.0 for label in self.labels}}
+        return {**self.nothing, **{f"probability of {label}": 0.0 for label in self.labels}}
 
     def said(self, predicted: np.ndarray) -> list[dict[str, Any]]:
         """The labels that each row is given, and the probability of every label."""

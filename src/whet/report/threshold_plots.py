@@ -39,11 +39,10 @@ def _draw(figure: Figure, narrow: bool, *, curve: dict[str, Sequence[float]], ch
     places = [threshold(place, curve) for place in range(len(curve["f1"]))]
     for number, (line, (name, colour, style, width)) in enumerate(LINES.items()):
         axes.plot(places, curve[line], color=THEME[colour], linewidth=width, linestyle=style)
-        at = number * (0.34 if narrow else 0.15)
+        at = number * (0.34 if narrow else 0.2)
         inside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([at, at + 0.07], [1.09, 1.09], color=THEME[colour], linewidth=width, linestyle=style, **inside)
         axes.text(at + 0.085, 1.09, name, fontsize=WRITING, color=THEME["ink"], va="center", **inside)
     axes.axvline(chosen, color=THEME["muted"], linewidth=1.4)
-    side = "right" if chosen > 0.5 else "left"
-    words = f" chosen: {chosen:.2f} "
-    axes.text(chosen, 0.04, words, fontsize=WRITING, color=THEME["muted"], ha=side, parse_math=False)
+    side, apart = ("right", -0.012) if chosen > 0.5 else ("left", 0.012)
+    axes.text(chosen + apart, 0.04, f"chosen: {chosen:.2f}", fontsize=WRITING, color=THEME["muted"], ha=side)

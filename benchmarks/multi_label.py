@@ -65,7 +65,8 @@ def whet(cells: Cells, rate: str, seed: int, *, baselines: bool = False) -> dict
 
 def slim(result: dict) -> dict:
     """What the table needs of a run, and what explains it."""
-    kept = {name: result[name] for name in ("valid", "test", "seconds", "kept", "thresholds", "peak_memory_mb")}
+    kept = {name: result[name] for name in ("valid", "test", "seconds", "kept", "peak_memory_mb")}
+    kept["threshold"] = result["thresholds"][0]["threshold"]
     return {**kept, "baselines": {one["name"]: one.get("test") for one in result["baselines"]}}
 
 

@@ -111,11 +111,35 @@ def trainer_of(args: argparse.Namespace, data: dict[str, Any], names: list[str],
     )
 
 
+def encoded(rows: dict[str, Any], names: Any, tokenizer: Any) -> dict[str, Any]:
+    """Each part as Trainer takes it."""
+    from datasets import Dataset
+
+    return {
+        part: Dataset.from_dict({"text": texts, "labels": names.transform(sets).astype("float32").tolist()}).map(
+            lambda some: tokenizer(some["text"], truncation=True), batched=True, remove_columns=["text"]
+        )
+        for part, (texts, sets) in rows.items()
+    }
+
+
+def scored(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Scores of validation and test rows at the threshold that suits the validation rows, and at 0.5."""
+    truth = {part: output.label_ids.astype(int) for part, output in outputs.items()}
+    found = {part: probabilities_of(output) for part, output in outputs.items()}
+    threshold = best_threshold(truth["dev"], found["dev"])
+    return {
+        "threshold": round(threshold, 4),
+        **{part: f1_of(truth[part], found[part] >= threshold) for part in ("dev", "test")},
+        "test_at_0.5": f1_of(truth["test"], found["test"] >= 0.5),
+    }
+
+
 def main() -> None:
     args = read_arguments()
     import torch
     import transformers
-    from datasets import Dataset, disable_progress_bars
+    from datasets import disable_progress_bars
     from sklearn.preprocessing import MultiLabelBinarizer
     from transformers import AutoTokenizer
 
@@ -129,12 +153,7 @@ def main() -> None:
     names = MultiLabelBinarizer().fit(rows["train"][1])
     begun = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    data = {
-        part: Dataset.from_dict({"text": texts, "labels": names.transform(sets).astype("float32").tolist()}).map(
-            lambda some: tokenizer(some["text"], truncation=True), batched=True, remove_columns=["text"]
-        )
-        for part, (texts, sets) in rows.items()
-    }
+    data = encoded(rows, names, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(args, data, list(names.classes_), tokenizer, folder)
         prepared = time.perf_counter()
@@ -142,33 +161,30 @@ def main() -> None:
         trained = time.perf_counter()
         peak = common.peak_rss_mb()
         outputs = {part: trainer.predict(data[part]) for part in ("dev", "test")}
-    truth = {part: output.label_ids.astype(int) for part, output in outputs.items()}
-    found = {part: probabilities_of(output) for part, output in outputs.items()}
-    threshold = best_threshold(truth["dev"], found["dev"])
     result = {
         "peer": "hf_trainer_multi_label" + ("_tuned" if args.tuned else ""),
         "version": transformers.__version__,
         "train_seconds": round(trained - prepared, 3),
         "total_seconds": round(time.perf_counter() - common.START, 3),
         "examples_per_second": round(len(data["train"]) * args.epochs / (trained - prepared), 2),
-        "threshold": round(threshold, 4),
-        **{part: f1_of(truth[part], found[part] >= threshold) for part in ("dev", "test")},
-        "test_at_0.5": f1_of(truth["test"], found["test"] >= 0.5),
+        **scored(outputs),
         "train_peak_rss_mb": round(peak, 1),
-        "settings": {
-            "torch": torch.__version__,
-            "epochs": args.epochs,
-            "batch_size": args.batch_size,
-            "learning_rate": args.lr or 2e-5,
-            "seed": args.seed,
-            "bf16_autocast": args.tuned,
-            "sampling": "group_by_length" if args.tuned else "random",
-            "keep": args.keep,
-            "threads": torch.get_num_threads(),
-            "prepare_seconds": round(prepared - begun, 3),
-        },
     }
-    print(json.dumps(result), flush=True)
+    print(json.dumps(result | {"settings": settings_of(args, torch) | {"prepare_seconds": round(prepared - begun, 3)}}))
+
+
+def settings_of(args: argparse.Namespace, torch: Any) -> dict[str, Any]:
+    return {
+        "torch": torch.__version__,
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "learning_rate": args.lr or 2e-5,
+        "seed": args.seed,
+        "bf16_autocast": args.tuned,
+        "sampling": "group_by_length" if args.tuned else "random",
+        "keep": args.keep,
+        "threads": torch.get_num_threads(),
+    }
 
 
 if __name__ == "__main__":

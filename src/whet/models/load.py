@@ -143,10 +143,11 @@ def build(source: Any, edits: tuple[Edit, ...], outputs: int, seed: int, per: Pe
     return Built(model.eval(), head, origin, key, adapted=adapted, quantized=quantized)
 
 
-def tells_segments(model: Any) -> bool:
-    """Whether a model of transformers has more than one embedding for the segments of a pair."""
+def tells_segments(model: Any, tokenizer: Any) -> bool:
+    """Whether a model of transformers has more than one embedding for the segments of a pair, and its tokenizer makes
+    them unasked, as it then does without whet too."""
     config = getattr(getattr(model, "body", model), "config", None)
-    return (getattr(config, "type_vocab_size", 0) or 0) > 1
+    return (getattr(config, "type_vocab_size", 0) or 0) > 1 and "token_type_ids" in tokenizer.model_input_names
 
 
 def outside_body(model: Any) -> tuple[str, ...]:

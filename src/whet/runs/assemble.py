@@ -61,7 +61,7 @@ class Assembled:
 
     def encoder(self, watch: Watch = lambda line: None) -> Encoder:
         """What makes tokens of texts; `watch` is told of the progress."""
-        segments = not isinstance(self.source, GivenModule) and tells_segments(self.built.model)
+        segments = not isinstance(self.source, GivenModule) and tells_segments(self.built.model, self.tokenizer)
         told = lambda done, of: watch({"tokenised": done, "of": of})  # noqa: E731
         return Encoder(self.tokenizer, self.max_length, segments, told)
 

@@ -122,7 +122,7 @@ class Run:
         if self._model is None:
             self._model = self._load()
         model, tokenizer, labels = self._model
-        segments = not self.asked["model"]["handed_over"] and tells_segments(model)
+        segments = not self.asked["model"]["handed_over"] and tells_segments(model, tokenizer)
         part = self.task.encode(rows, Encoder(tokenizer, int(self.asked["model"]["max_length"]), segments))
         if not len(part.store):
             return np.zeros((0, len(labels)), np.float32), part

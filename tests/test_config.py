@@ -137,7 +137,7 @@ def test_all_wrong_options_come_in_one_message() -> None:
         ({"quite": True}, "did you mean quiet?"),
         (
             {"metric": "acuracy"},
-            "did you mean accuracy?",
+            "metric = acuracy  must be a score of the task: accuracy, macro_f1, mcc, log_loss, micro_f1",
         ),
         ({"schedule": "linaer"}, "unknown schedule 'linaer'; did you mean linear?"),
         ({"optimizer": "sgd(momentun=0.9)"}, "no argument 'momentun'; did you mean momentum?"),

@@ -10,13 +10,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from whet.errors import DataError, Interrupted, RunError, SettingsError, WhetError, did_you_mean
 from whet.flags import LOOSE, with_settings
 from whet.runs.probes_asked import OPTIONS as PROBE_OPTIONS
+
+if TYPE_CHECKING:
+    from whet.tasks.task import Task
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What the parser raises for a call that it cannot read: click's class, of which newer typers bring their own copy."""
@@ -262,9 +265,7 @@ def predict(
         for note in [] if table is None else table.findings():
             print(f"whet: note: {note}", file=sys.stderr)
         lots = made.lines_to_predict(stdin_lines()) if table is None else [made.rows_to_predict(table, text, text_b)]
-        write_predictions(
-            (one for rows in lots for one in made.predictions(rows)), [*made.task.nothing, "text"], as_json
-        )
+        write_predictions((one for rows in lots for one in made.predictions(rows)), made.task, as_json)
 
 
 def stdin_lines() -> Iterator[str]:
@@ -274,22 +275,22 @@ def stdin_lines() -> Iterator[str]:
         raise DataError("standard input is not UTF-8; give it as a file, whose encoding is recognised") from error
 
 
-def write_predictions(predictions: Iterator[dict[str, Any]], columns: list[str], as_json: bool) -> None:
+def write_predictions(predictions: Iterator[dict[str, Any]], task: Task, as_json: bool) -> None:
     import csv
     from itertools import chain, islice
-
-    from whet.runs.finish import as_cell
 
     # The first comes before the header, so that input which cannot be read leaves no output.
     first = list(islice(predictions, 1))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:
-        writer.writerow(first[0] if first else columns)
+        writer.writerow(first[0] if first else [*task.blank(), "text"])
     for one in chain(first, predictions):
         if as_json:
-            print(json.dumps({n: round(v, 6) if n == "probability" else v for n, v in one.items()}, ensure_ascii=False))
+            print(
+                json.dumps({n: round(v, 6) if isinstance(v, float) else v for n, v in one.items()}, ensure_ascii=False)
+            )
         else:
-            writer.writerow([as_cell(name, value, 4) for name, value in one.items()])
+            writer.writerow([task.cell(name, value, 4) for name, value in one.items()])
 
 
 @contextmanager

@@ -39,11 +39,10 @@ IN_PLAN = ("strategy", "learning_rate", "epochs", "steps", "minutes", "optimizer
 """Options that make a plan, and so contradict a plan that is given."""
 
 
-Task = Literal["classification", "pair-classification", "pair-regression", "regression", "tagging"]
+Task = Literal["classification", "multi-label", "pair-classification", "pair-regression", "regression", "tagging"]
 """The tasks by name, those of whet.tasks.registry."""
-Score = Literal[
-    "accuracy", "macro_f1", "mcc", "log_loss", "rmse", "mae", "r2", "spearman", "pearson", "scaled_mse", "entity_f1"
-]
+Score = Literal["accuracy", "macro_f1", "mcc", "log_loss", "micro_f1", "exact_match", "rmse", "mae", "r2", "spearman",
+                "pearson", "scaled_mse", "entity_f1"]  # fmt: skip
 """What tasks can be measured by."""
 
 

@@ -62,8 +62,19 @@ def tagged(count: int, start: int) -> Table:
     return made
 
 
+def label_sets(count: int, start: int) -> Table:
+    """The label of a message, whether it is long and whether it asks; every fifth has none."""
+    found = []
+    for number, row in enumerate(messages(count, start)):
+        marks = {row["label"]: True, "long": len(row["text"].split()) > 15, "asks": "?" in row["text"]}
+        labels = [label for label, has in marks.items() if has and number % 5]
+        found.append({"text": row["text"], "labels": ";".join(labels)})
+    return found
+
+
 ROWS: dict[str, Callable[[int, int], Table]] = {
     "classification": messages,
+    "multi-label": label_sets,
     "pair-classification": labelled_pairs,
     "pair-regression": scored_pairs,
     "regression": numbers,

@@ -24,7 +24,6 @@ from whet.errors import RunError
 from whet.models.quiet import quiet_libraries
 from whet.report.run_files import read_run
 from whet.runs.execute import read_rows
-from whet.runs.finish import as_cell
 from whet.tasks.registry import TASKS
 
 MODELS = (("bert", "linear"), ("bert", "native"), ("gpt2", "native"))
@@ -91,7 +90,7 @@ def test_what_is_loaded_is_what_was_scored(case: tuple[str, str, str], runs: Run
         if isinstance(one["prediction"], float):
             assert one["prediction"] == pytest.approx(float(row["prediction"]), rel=1e-4, abs=1e-4)
         else:
-            assert str(as_cell("prediction", one["prediction"], 6)) == row["prediction"]
+            assert str(run.task.cell("prediction", one["prediction"], 6)) == row["prediction"]
 
 
 @pytest.mark.parametrize("case", MARKED, ids="-".join)

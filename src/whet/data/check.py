@@ -214,9 +214,9 @@ def check(
     if columns.label is None:
         return Rows(table.name, tuple(texts), (), tuple(lines))
     if clean_labels:
-        labels = _merged(labels, known, findings)
+        labels = merged(labels, known, findings)
     elif not numbers:
-        _refuse_variants(table.name, labels)
+        refuse_variants(table.name, labels)
     return Rows(table.name, tuple(texts), tuple(labels), tuple(lines))
 
 
@@ -258,7 +258,7 @@ def _variants(labels: list[str]) -> dict[str, Counter[str]]:
     return {key: counts for key, counts in spellings.items() if len(counts) > 1}
 
 
-def _refuse_variants(name: str, labels: list[str]) -> None:
+def refuse_variants(name: str, labels: list[str]) -> None:
     variants = _variants(labels)
     if variants:
         shown = [
@@ -272,11 +272,11 @@ def _refuse_variants(name: str, labels: list[str]) -> None:
         )
 
 
-def _merged(labels: list[str], known: Iterable[str], findings: Findings) -> list[str]:
+def merged(labels: list[str], known: Iterable[str], findings: Findings) -> list[str]:
     best = {key: counts.most_common(1)[0][0] for key, counts in _variants(labels).items()}
     best |= {_folded(label): label for label in known}
-    merged = [best.get(_folded(label), label) for label in labels]
-    changed = sum(old != new for old, new in zip(labels, merged, strict=True))
+    made = [best.get(_folded(label), label) for label in labels]
+    changed = sum(old != new for old, new in zip(labels, made, strict=True))
     if changed:
         findings.notes.append(f"{changed} labels were merged into another spelling of the same words")
-    return merged
+    return made

@@ -38,8 +38,9 @@ class Reading(Protocol):
     def names(self, rows: Rows, columns: Columns) -> tuple[str, ...]:
         """The names of a head's outputs for these training rows, in their order."""
 
-    def strata(self, rows: Rows) -> Sequence[str]:
-        """For each row what it should be divided by, so that the parts of a split hold the same mixture."""
+    def strata(self, rows: Rows) -> Sequence[str] | Sequence[tuple[str, ...]]:
+        """For each row what it should be divided by, so that the parts of a split hold the same mixture: one name, or
+        any number of them."""
 
     def refuse_too_little(self, rows: Rows, findings: Findings) -> None:
         """Raises `DataError` where nothing can be learnt from all the rows together."""
@@ -49,6 +50,9 @@ class Reading(Protocol):
 
     def notice(self, train: Rows, findings: Findings) -> None:
         """Note what is worth knowing of the training rows."""
+
+    def notice_parts(self, parts: dict[str, Rows], findings: Findings) -> None:
+        """Note what is worth knowing of `train`, `valid` and `test` beside each other."""
 
 
 class Labelled:
@@ -82,7 +86,7 @@ class Labelled:
         return in_order(set(rows.labels))
 
     @classmethod
-    def strata(cls, rows: Rows) -> Sequence[str]:
+    def strata(cls, rows: Rows) -> Sequence[str] | Sequence[tuple[str, ...]]:
         return rows.labels
 
     @classmethod
@@ -118,6 +122,10 @@ class Labelled:
                 f"{label} ({count})" for label, count in sorted(few.items(), key=lambda item: item[1])[:5]
             )
             findings.notes.append(f"{len(few)} labels have fewer than 5 training rows: {shown}")
+
+    @classmethod
+    def notice_parts(cls, parts: dict[str, Rows], findings: Findings) -> None:
+        return None
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

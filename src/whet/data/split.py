@@ -12,6 +12,7 @@ from whet.data.check import Columns, Findings, Rows, Wishes, same_text
 from whet.data.earlier import Earlier, read_earlier
 from whet.data.read import read
 from whet.data.reading import Labelled, Reading, in_order
+from whet.data.stratify import divide
 from whet.errors import DataError
 
 __all__ = ["Dataset", "in_order", "prepare", "same_text", "split"]
@@ -84,6 +85,7 @@ def prepare(
         findings.notes.append("no row could be spared for the test: every label needs a row to train on")
     _report_overlap(findings, {"train": train, **parts})
     reading.notice(train, findings)
+    reading.notice_parts({"train": train, **parts}, findings)
     earlier = None
     if remember is not None:
         earlier = read_earlier(remember, columns, findings, clean_labels=clean_labels, seed=seed)
@@ -98,22 +100,35 @@ def _refuse_no_rows_left(rows: Rows, shares: dict[str, float]) -> None:
 
 
 def split(
-    rows: Rows, shares: dict[str, float], seed: int, strata: Sequence[str] | None = None
+    rows: Rows, shares: dict[str, float], seed: int, strata: Sequence[str] | Sequence[tuple[str, ...]] | None = None
 ) -> tuple[Rows, dict[str, Rows]]:
-    """Take the given shares out of the rows: stratified by `strata` (the rows' labels where they are not given),
-    seeded, equal texts kept on one side.
+    """Take the given shares out of the rows: stratified by `strata` (the rows' labels where they are not given; one or
+    any number for each row), seeded, equal texts kept on one side.
 
     Every label keeps at least one row for training; a label with too few rows may miss a part. Each share above 0
     gives at least one row where one can be spared, the last named first. Returns what is left and the parts, rows
     in their given order.
     """
-    chance = random.Random(f"whet split {seed}")
-    labels = rows.labels if strata is None else strata
+    labels: Sequence[Any] = rows.labels if strata is None else strata
     same: dict[str, list[int]] = defaultdict(list)
     for position, key in enumerate(rows.keys):
         same[key].append(position)
+    bunches = list(same.values())
+    several = any(isinstance(label, tuple) for label in labels)
+    taken = (divide if several else _by_one_label)(labels, bunches, shares, seed)
+    out = {position for positions in taken.values() for position in positions}
+    kept = rows.take([position for position in range(len(rows)) if position not in out])
+    return kept, {name: rows.take(sorted(positions)) for name, positions in taken.items()}
+
+
+def _by_one_label(
+    labels: Sequence[Any], all_bunches: Sequence[list[int]], shares: dict[str, float], seed: int
+) -> dict[str, list[int]]:
+    """Which rows each part takes. `all_bunches` are positions of rows that must stay together, under the label of the
+    first."""
+    chance = random.Random(f"whet split {seed}")
     by_label: dict[str, list[list[int]]] = defaultdict(list)
-    for positions in same.values():
+    for positions in all_bunches:
         by_label[labels[positions[0]]].append(positions)
     left = Counter(labels)
 
@@ -142,9 +157,7 @@ def split(
     for name in reversed(shares):
         if shares[name] and not taken[name]:
             taken[name] = spare(rest)
-    out = {position for positions in taken.values() for position in positions}
-    kept = rows.take([position for position in range(len(rows)) if position not in out])
-    return kept, {name: rows.take(sorted(positions)) for name, positions in taken.items()}
+    return taken
 
 
 def _report_overlap(findings: Findings, parts: dict[str, Rows]) -> None:

@@ -152,10 +152,14 @@ class _Reach:
     rows: np.ndarray
 
 
-def _unsettled(model: Any) -> bool:
-    """Whether a fit by passes was given up; one that is solved at once has none."""
-    passes = getattr(model, "n_iter_", None)
-    return passes is not None and int(np.max(passes)) >= model.max_iter
+def _given_up(model: Any) -> int | None:
+    """The passes after which a fit, or one of those that it is made of, was given up; None where all settled, or were
+    solved at once."""
+    for one in getattr(model, "estimators_", [model]):
+        passes = getattr(one, "n_iter_", None)
+        if passes is not None and int(np.max(passes)) >= one.max_iter:
+            return int(one.max_iter)
+    return None
 
 
 def numbers(model: Any, features: Any, classes: int) -> np.ndarray:
@@ -276,7 +280,8 @@ class Search:
         model = _fit(self.learner(strength, targets, problem), features, targets)
         # Apart, so that not even the rounding of the first hangs on the number of the second.
         of_valid, of_test = (self.predict(model, part, problem.classes) for part in (valid, test))
-        said = (f"stopped after {model.max_iter} passes, before it had settled",) if _unsettled(model) else ()
+        passes = _given_up(model)
+        said = () if passes is None else (f"stopped after {passes} passes, before it had settled",)
         score = problem.score(of_valid, problem.valid)
         return Chosen(score, {self.strength: strength, **kind.settings}, said, of_valid, of_test)
 

@@ -137,11 +137,13 @@ def disagreement(facts: Facts, test: Score) -> Iterator[Finding]:
 def of_classes(facts: Facts) -> Iterator[Finding]:
     """Classes that the test shows never, or the model."""
     shown = [one for one in facts.classes if one.support > 0]
-    if tested(facts) is None or not shown:
+    test = tested(facts)
+    if test is None or not shown:
         return
     given = [one for one in facts.classes if one.predicted > 0]
     missing = sorted((one for one in shown if not one.predicted), key=lambda one: -one.support)
-    if len(given) == 1 and missing:
+    # Where rows have any number of classes, one may be the only one predicted, yet not for every row.
+    if len(given) == 1 and missing and given[0].predicted == test.rows:
         rows = counted(given[0].predicted, "test row")
         yield Finding("one_class_predicted", f"The model gave all {rows} the class {quoted(given[0].label)}.")
     elif missing:

@@ -32,6 +32,9 @@ from whet.evaluate.intervals import NORMAL, Limits, macro_f1_limits, mcc_limits,
 DRAWS = 2000
 """Random exchanges behind a p-value, which so is at least 1 / 2001."""
 MCNEMAR = "McNemar's exact test"
+EXCHANGE = f"exchange of predictions, {DRAWS} draws"
+SHARES_OF_ROWS = ("accuracy", "exact_match")
+"""Metrics whose test is exact."""
 POWER = 0.8
 AT_ONCE = 4_000_000
 """Random numbers held in memory at a time."""
@@ -70,19 +73,19 @@ def compare(metric: str, ours: np.ndarray, theirs: np.ndarray, targets: np.ndarr
     only_ours, only_theirs = int((right & ~theirs_right).sum()), int((theirs_right & ~right).sum())
     rng = np.random.default_rng(seed)
     if metric == "accuracy":
-        found = _by_accuracy(only_ours, only_theirs, len(targets))
+        found = by_accuracy(only_ours, only_theirs, len(targets))
     elif metric == "log_loss":
-        found = _by_losses(row_losses(ours, targets) - row_losses(theirs, targets), rng)
+        found = by_losses(row_losses(ours, targets) - row_losses(theirs, targets), rng)
     else:
         found = _by_counts(metric, ours.argmax(1), theirs.argmax(1), targets, ours.shape[1], rng)
-    test = MCNEMAR if metric == "accuracy" else f"exchange of predictions, {DRAWS} draws"
+    test = MCNEMAR if metric in SHARES_OF_ROWS else EXCHANGE
     return Comparison(metric, test, *found, only_ours, only_theirs, len(targets))
 
 
 def rows_to_tell(comparison: Comparison) -> int | None:
     """About how many test rows would tell such a difference four times out of five at p < 0.05; None if it is zero.
 
-    For accuracy that of McNemar's test (Connor 1987, Biometrics 43), and 1 / difference more since
+    For a share of rows that of McNemar's test (Connor 1987, Biometrics 43), and 1 / difference more since
     the test is the exact one. For other metrics from the interval's width, which falls with the root of the rows.
     The difference is taken for the true one; where few rows show it, that is a guess.
     """
@@ -99,7 +102,7 @@ def rows_to_tell(comparison: Comparison) -> int | None:
     return math.ceil(comparison.rows * ((NORMAL + power) / NORMAL * half / size) ** 2)
 
 
-def _by_accuracy(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float, float, float]:
+def by_accuracy(only_ours: int, only_theirs: int, rows: int) -> tuple[float, float, float, float]:
     """Difference, limits by Agresti and Min (2005, https://doi.org/10.1002/sim.1781): Wald's, of two rows more, half a
     row in each cell of right and wrong; p-value of McNemar's exact test."""
     differing = only_ours + only_theirs
@@ -109,15 +112,15 @@ def _by_accuracy(only_ours: int, only_theirs: int, rows: int) -> tuple[float, fl
     return (only_ours - only_theirs) / rows, max(middle - half, -1.0), min(middle + half, 1.0), float(p_value)
 
 
-def _by_losses(differences: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float, float]:
+def by_losses(differences: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float, float]:
     """Mean difference of the rows' losses, Student's limits, p-value from signs flipped at random."""
     rows, mean = len(differences), float(differences.mean())
     spare = max(rows - 1, 1)
     half = float(student.ppf(0.975, spare)) * float(differences.std()) / math.sqrt(spare)
     drawn = [
-        (2 * rng.integers(0, 2, (draws, rows), dtype=np.int8) - 1) @ differences / rows for draws in _portions(rows)
+        (2 * rng.integers(0, 2, (draws, rows), dtype=np.int8) - 1) @ differences / rows for draws in portions(rows)
     ]
-    return mean, mean - half, mean + half, _p_value(mean, np.concatenate(drawn))
+    return mean, mean - half, mean + half, share_beyond(mean, np.concatenate(drawn))
 
 
 def _by_counts(
@@ -135,7 +138,7 @@ def _by_counts(
     correlation = float(ratio((by_row[0] * by_row[1]).sum(), squares))
     low, high = _difference_limits(scores, [limits(one) for one in counts], correlation)
     difference = scores[0] - scores[1]
-    return difference, low, high, _p_value(difference, _exchanged(score, counts, ours, theirs, targets, rng))
+    return difference, low, high, share_beyond(difference, _exchanged(score, counts, ours, theirs, targets, rng))
 
 
 def _difference_limits(scores: list[float], limits: list[Limits], correlation: float) -> tuple[float, float]:
@@ -168,7 +171,7 @@ def _exchanged(
     more_right, more_predicted = truth * (other - one), other - one
     first, second = (margins(count) for count in counts)
     drawn = []
-    for draws in _portions(len(rows)):
+    for draws in portions(len(rows)):
         moved = rng.binomial(rows, 0.5, (draws, len(rows))).astype(float)
         right, predicted = moved @ more_right, moved @ more_predicted
         mine = score(Margins(first.right + right, first.truth, first.predicted + predicted))
@@ -176,13 +179,13 @@ def _exchanged(
     return np.concatenate(drawn)
 
 
-def _portions(width: int) -> Iterator[int]:
+def portions(width: int) -> Iterator[int]:
     """The draws in portions whose random numbers, `width` each, fit in memory."""
     portion = max(AT_ONCE // max(width, 1), 1)
     for start in range(0, DRAWS, portion):
         yield min(portion, DRAWS - start)
 
 
-def _p_value(difference: float, drawn: np.ndarray) -> float:
+def share_beyond(difference: float, drawn: np.ndarray) -> float:
     """The share of draws at least as far from zero, the difference itself counted among them."""
     return float((1 + (np.abs(drawn) >= abs(difference) - 1e-12).sum()) / (1 + len(drawn)))

@@ -32,9 +32,9 @@ def confident(run: RunFiles) -> list[Case]:
     """The mistakes that the model was surest of."""
     found = run.metrics["mistakes"]
     doubts = {one["row"]: one["probability"] for one in found["doubted"]}
-    texts = _texts(run)
+    texts = texts_of(run)
     return [
-        _case(one["row"], texts, one["truth"], one["prediction"], one["probability"], doubts.get(one["row"]))
+        case_of(one["row"], texts, one["truth"], one["prediction"], one["probability"], doubts.get(one["row"]))
         for one in found["confident"][:MOST]
     ]
 
@@ -42,19 +42,21 @@ def confident(run: RunFiles) -> list[Case]:
 def doubted(run: RunFiles) -> list[Case]:
     """Rows whose label the model doubts and that are not among the confident mistakes already."""
     above = {case.row for case in confident(run)}
-    texts = _texts(run)
+    texts = texts_of(run)
     others = [one for one in run.metrics["mistakes"]["doubted"] if one["row"] not in above]
     return [
-        _case(one["row"], texts, one["label"], one["suggested"], one["suggested_probability"], one["probability"])
+        case_of(one["row"], texts, one["label"], one["suggested"], one["suggested_probability"], one["probability"])
         for one in others[:MOST]
     ]
 
 
-def _texts(run: RunFiles) -> dict[str, str]:
+def texts_of(run: RunFiles) -> dict[str, str]:
     return {row["row"]: row["text"] for row in run.predictions}
 
 
-def _case(row: int, texts: dict[str, str], label: str, suggested: str, probability: float, doubt: float | None) -> Case:
+def case_of(
+    row: int, texts: dict[str, str], label: str, suggested: str, probability: float, doubt: float | None
+) -> Case:
     text = texts.get(str(row))
     whole = None if text is None else readable(text)
     cut = max(0, len(whole or "") - LONGEST)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whet.report import cases, classes, numbers, tagging
+from whet.report import cases, classes, label_sets, numbers, tagging
 from whet.report.run_files import RunFiles
 
 
@@ -59,11 +59,14 @@ def of_numbers(run: RunFiles) -> dict[str, Any]:
 
 PANELS = (
     Panel("confusions", "Confusions", "confusion", confusions),
-    Panel("classes", "Classes", "per_label", per_class),
+    Panel("classes", "Classes", "confusion", per_class),
     Panel("calibration", "Confidence", "calibration", confidence),
     Panel("mistakes", "Mistakes", "mistakes", wrong),
     Panel("entities", "Entities", "entities", tagging.entities),
     Panel("tags", "Tags", "tags", tagging.tags),
+    Panel("labels", "Labels", "together", label_sets.labels),
+    Panel("thresholds", "Thresholds", "thresholds", label_sets.thresholds),
+    Panel("slips", "Mistakes", "slips", label_sets.slips),
     Panel("numbers", "Truth and prediction", "numbers", of_numbers),
 )
 """In the order in which they stand."""

@@ -106,7 +106,8 @@ def states_of(loop: Loop, stores: Sequence[TokenStore]) -> tuple[States, ...] | 
 
 def strata_of(dataset: Dataset) -> np.ndarray:
     """A number for each stratum of the training rows."""
-    return np.unique(np.array(dataset.reading.strata(dataset.train)), return_inverse=True)[1]
+    strata = [one if isinstance(one, str) else "\0".join(one) for one in dataset.reading.strata(dataset.train)]
+    return np.unique(np.array(strata), return_inverse=True)[1]
 
 
 def cut_anyway(parts: Assembled, settings: Settings) -> bool:

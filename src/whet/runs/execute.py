@@ -166,8 +166,15 @@ def keep_rows(folder: Folder, table: Table) -> str:
     path = folder.path / "rows.jsonl"
     with path.open("w", encoding="utf-8") as handle:
         for row in zip(*table.columns.values(), strict=True):
-            handle.write(json.dumps(dict(zip(table.columns, row, strict=True)), default=str) + "\n")
+            handle.write(json.dumps(dict(zip(table.columns, row, strict=True)), default=plain) + "\n")
     return str(path.resolve())
+
+
+def plain(value: Any) -> Any:
+    """A cell that JSON does not know: a set or an array of labels as a list, anything else as text."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Dataset, parts: Assembled) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,31 +160,30 @@ def write_predictions(path: Path, task: Task, tested: Tested, found: Sequence[Ba
     """One line per test row: truth, prediction and what stands beside it, text, and what each baseline predicted."""
     rows = tested.rows
     others = {
-        one.name: [as_cell("prediction", said["prediction"], 6) for said in task.shown(rows, one.test)]
+        one.name: [task.cell("prediction", said["prediction"], 6) for said in task.shown(rows, one.test)]
         for one in found
         if isinstance(one, Baseline)
     }
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["row", "truth", *task.nothing, *inputs_of(rows), *others])
+        writer.writerow(["row", "truth", *task.blank(), *inputs_of(rows), *others])
         columns = (rows.lines, task.said_in_truth(rows), task.shown(rows, tested.predicted), *inputs_of(rows).values())
         for number, (line, truth, said, *texts) in enumerate(zip(*columns, strict=True)):
-            own = [as_cell(name, value, 6) for name, value in said.items()]
+            own = [task.cell(name, value, 6) for name, value in said.items()]
             writer.writerow(
-                [line, as_cell("truth", truth, 6), *own, *texts, *(predicted[number] for predicted in others.values())]
+                [
+                    line,
+                    task.cell("truth", truth, 6),
+                    *own,
+                    *texts,
+                    *(predicted[number] for predicted in others.values()),
+                ]
             )
 
 
 def inputs_of(rows: Rows) -> dict[str, tuple[str, ...]]:
     """What rows are predicted from, by column."""
     return {"text": rows.texts, **({"text_b": rows.seconds} if rows.seconds else {})}
-
-
-def as_cell(column: str, value: Any, digits: int) -> Any:
-    """A value as it is written into a table: probabilities with a fixed number of digits, lists as JSON."""
-    if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return f"{value:.{digits}f}" if column == "probability" else value
 
 
 def row_counts(dataset: Dataset) -> dict[str, int]:

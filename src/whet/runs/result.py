@@ -112,7 +112,7 @@ class Run:
             said = iter(self.task.shown(real, self.task.decode(outputs, part)))
             columns = inputs_of(some)
             for number, one in enumerate(whole):
-                own = next(said) if one else dict(self.task.nothing)
+                own = next(said) if one else self.task.blank()
                 yield own | {name: values[number] for name, values in columns.items()}
 
     def _outputs(self, rows: Rows) -> tuple[Targets, Part]:

@@ -7,12 +7,20 @@ from whet.data.check import Wishes
 from whet.data.read import Table
 from whet.errors import SettingsError
 from whet.tasks.classification import Classification
+from whet.tasks.multi_label import MultiLabel
 from whet.tasks.pairs import PairClassification, PairRegression
 from whet.tasks.regression import Regression
 from whet.tasks.tagging import Tagging
 from whet.tasks.task import Task
 
-KINDS: tuple[type[Task], ...] = (Classification, PairClassification, PairRegression, Regression, Tagging)
+KINDS: tuple[type[Task], ...] = (
+    Classification,
+    MultiLabel,
+    PairClassification,
+    PairRegression,
+    Regression,
+    Tagging,
+)
 TASKS = {kind.name: kind for kind in KINDS}
 """By name; where two are equally sure of some rows, the first."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -69,6 +70,10 @@ class Task(Labelled, ABC):
 
     labels: tuple[str, ...]
     metric: str
+
+    def blank(self) -> dict[str, Any]:
+        """What is said of a row without anything in it; its keys are the columns of predictions."""
+        return dict(self.nothing)
 
     # How it is recognised, and made
 
@@ -189,6 +194,13 @@ class Task(Labelled, ABC):
     def said(self, predicted: np.ndarray) -> list[dict[str, Any]]:
         """For each row its `prediction` and what stands beside it, by column; the columns are those of `nothing`."""
 
+    @staticmethod
+    def cell(column: str, value: Any, digits: int) -> Any:
+        """A value as it is written into a table: probabilities with so many digits, lists as JSON."""
+        if isinstance(value, list):
+            return json.dumps(value, ensure_ascii=False)
+        return f"{value:.{digits}f}" if column.startswith("probability") else value
+
     def shown(self, rows: Rows, predicted: np.ndarray) -> list[dict[str, Any]]:
         """`said`, with what can only be told beside the rows themselves."""
         return self.said(predicted)
@@ -240,7 +252,7 @@ class Task(Labelled, ABC):
         return Rows(table.name, sides["text"], (), tuple(table.lines), sides.get("text_b", ()))
 
     def used(self, tokenizer: Any) -> Usage:
-        """How the saved model is used with its tokenizer."""
+        """How the saved model is used with its tokenizer, and with what this very task has learnt beside weights."""
         return self.usage
 
     # What is made of the test rows

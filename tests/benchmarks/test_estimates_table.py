@@ -35,7 +35,7 @@ def test_the_summary_holds_the_errors_against_the_goals(capsys: pytest.CaptureFi
     table(kept)
     shown = capsys.readouterr().out
     assert "| 300 sentences | full | 11.0 | 10.0 | 10 % | 1,020 | 1,000 | 2 % |" in shown
-    assert "| 2,000 sentences | lora | missing |" in shown
+    assert "| 1,200 sentences | lora | missing |" in shown
     assert "time, 2 cases: median 50.0 % (goal 15), worst 90.0 % (goal 50): NOT met" in shown
     assert "memory, 2 cases: median 3.5 % (goal 10), worst 5.0 % (goal 30): met" in shown
     assert "differed by more than 1.3 times: 300 sentences/lift" in shown

@@ -42,8 +42,7 @@ ANY = 2**40
 class Estimator:
     """Prices runs of one assembled model on some rows (train, valid, test, and the pools `beside` that plans replay).
     `forward` is that of the run; `cache` and `identity` say where states and timings are kept, and what they depend on.
-    `memory` is what there was before
-    anything was tried, where that is known already."""
+    `memory` is what there was before anything was tried, where that is known already."""
 
     parts: Assembled
     rows: Mapping[str, Part]

@@ -22,9 +22,9 @@ from whet.report.run_files import read_run
 from whet.report.terminal import Screen, explanation
 from whet.runs.assemble import assemble
 from whet.runs.estimate import Estimator
-from whet.runs.rows import read_rows
 from whet.runs.explained import estimator_of
 from whet.runs.fitting import with_fitting
+from whet.runs.rows import read_rows
 
 Options = dict[str, Any]
 

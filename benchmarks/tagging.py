@@ -2,8 +2,9 @@
 
 Both sides get the same files and the same number of epochs, keep the epoch that is best on validation, and take of
 three learning rates the one that is best on validation with seed 0; test scores are read for that rate only. Both
-sides' predictions are scored by the same functions; of Trainer's those of words that give it a sub-word. Trainer runs as `benchmarks/peers/hf_tagger.py --tuned` (bf16,
-batches by length). --sample N takes the first N training sentences of each set, into results of their own.
+sides' predictions are scored by the same functions, Trainer's of the words that give it a sub-word. Trainer runs as
+`benchmarks/peers/hf_tagger.py --tuned` (bf16, batches by length). --sample N takes the first N training sentences of
+each set, into results of their own.
 """
 
 from __future__ import annotations

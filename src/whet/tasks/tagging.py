@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,33 +27,12 @@ from whet.evaluate.tag_scores import rows_first, starts_of
 from whet.evaluate.transitions import likeliest
 from whet.models.heads import Output
 from whet.tasks.material import Found, Material, Tested
+from whet.tasks.tag_usage import ENTITIES, TAGS
 from whet.tasks.task import Task, Usage
 from whet.tasks.word_baselines import word_baselines
 
 FEW = 20
 """Below so many true entities, or wrong words, an interval of their score may be too narrow: a rule of thumb."""
-
-FIRST = """\
-for number, row in enumerate(logits.argmax(-1).tolist()):
-    places = batch.word_ids(number)
-    first = [n for n, word in enumerate(places) if word is not None and word not in places[:n]]
-"""
-"""Where the words of a text begin."""
-ENTITIES = f"""\
-entities = [[] for _ in texts]
-{FIRST}    last = "O"
-    for n in first:
-        span, tag = batch.word_to_chars(number, places[n]), names[row[n]]
-        if tag[0] == "I" and tag[2:] == last[2:]:
-            entities[number][-1]["end"] = span.end
-        elif tag != "O":
-            entities[number].append({{"type": tag[2:], "text": "", "start": span.start, "end": span.end}})
-        last = tag
-    for one in entities[number]:
-        one["text"] = texts[number][one["start"] : one["end"]]"""
-TAGS = f"""\
-tags = []
-{FIRST}    tags.append([names[row[n]] for n in first])"""
 
 
 @dataclass(frozen=True)
@@ -69,15 +48,7 @@ class Tagging(Tagged, Task):
     }
     loss_metric: ClassVar[str] = "log_loss"
     options: ClassVar[frozenset[str]] = frozenset({"class_weight", "label_smoothing", "clean_labels", "valid_tags"})
-    usage: ClassVar[Usage] = Usage(
-        title="A tagger of words",
-        native="AutoModelForTokenClassification",
-        per="token",
-        lines=ENTITIES,
-        result="entities",
-        call="print(run.predict(texts))",
-        note="The probability of a row is that of the word whose tag is least sure. A low one is worth a second look.",
-    )
+    usage: ClassVar[Usage] = ENTITIES
     nothing: ClassVar[Mapping[str, Any]] = {"prediction": [], "probability": 0.0, "tokens": [], "tags": []}
 
     labels: tuple[str, ...]
@@ -331,7 +302,7 @@ class PlainTags(Tagging):
         "macro_f1": Metric("macro-F1", title="Macro-F1"),
         "log_loss": Metric("log-loss", lower_is_better=True, percent=False, title="Log-loss"),
     }
-    usage: ClassVar[Usage] = replace(Tagging.usage, lines=TAGS, result="tags")
+    usage: ClassVar[Usage] = TAGS
     metric: str = "accuracy"
 
     nothing: ClassVar[Mapping[str, Any]] = {"prediction": [], "probability": 0.0, "tokens": []}

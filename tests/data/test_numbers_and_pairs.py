@@ -107,7 +107,8 @@ def test_a_metric_of_another_task_is_refused_with_those_of_this(name: str) -> No
     [
         ("12 kg", "unit"), ("€ 3.50", "unit"), ("5%", "unit"), ("3,5", "decimal comma"),
         ("1,234.5", "divides its digits"), ("1 234", "divides its digits"), ("inf", "infinite"),
-        (float("-inf"), "infinite"), ("about ten", "no number"), ("3 out of 5", "no number"), (True, "no number"), ("--", "no number"),
+        (float("-inf"), "infinite"), ("about ten", "no number"), ("3 out of 5", "no number"), (True, "no number"),
+        ("--", "no number"),
     ],
 )  # fmt: skip
 def test_what_is_no_finite_number_is_refused_by_row_with_the_cure(cell: Any, why: str) -> None:

@@ -25,7 +25,7 @@ from whet.config import resolve
 from whet.data.store import width_of
 from whet.engine.batches import batch_rows
 from whet.runs.assemble import assemble
-from whet.runs.execute import read_rows
+from whet.runs.rows import read_rows
 
 FIRST = 40
 BATCH = 16

@@ -35,7 +35,5 @@ def make_tokenizer(special: dict[str, str], template: str | None) -> Any:
         ends = [(special[name], vocabulary[special[name]]) for name in ("cls_token", "sep_token")]
         pair = f"{template} $B:1 {special['sep_token']}:1"
         inner.post_processor = processors.TemplateProcessing(single=template, pair=pair, special_tokens=ends)
-    made = PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=96, **special)
-    if template:
-        made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
-    return made
+    names = ["input_ids", *(["token_type_ids"] if template else []), "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=96, model_input_names=names, **special)

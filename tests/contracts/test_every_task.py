@@ -23,8 +23,9 @@ from whet.data.read import read
 from whet.errors import RunError
 from whet.models.quiet import quiet_libraries
 from whet.report.run_files import read_run
-from whet.runs.execute import read_rows
+from whet.report.side_by_side import write_comparison
 from whet.runs.finish import as_cell
+from whet.runs.rows import read_rows
 from whet.tasks.registry import TASKS
 
 MODELS = (("bert", "linear"), ("bert", "native"), ("gpt2", "native"))
@@ -201,6 +202,16 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     assert again.asked["task"] == whole.asked["task"]
     weights = [path.read_bytes() for path in sorted((whole.path / "model").glob("*.safetensors"))]
     assert weights == [path.read_bytes() for path in sorted((again.path / "model").glob("*.safetensors"))]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_runs_are_set_side_by_side_or_refused_with_the_reason(name: str, runs: Runs, tmp_path: Path) -> None:
+    folders = [runs((name, "bert", "linear")).path, runs((name, "gpt2", "native")).path]
+    if TASKS[name].right_or_wrong:
+        assert write_comparison(folders, tmp_path / "page.html").exists()
+        return
+    with pytest.raises(RunError, match=f"in {name} rows are not simply right or wrong"):
+        write_comparison(folders, tmp_path / "page.html")
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -52,6 +52,11 @@ def check(runs: Sequence[RunFiles], names: Sequence[str]) -> None:
         if run.task["name"] != runs[0].task["name"]:
             kinds = f"{runs[0].task['name']} and {run.task['name']}"
             raise RunError(f"the runs {names[0]} and {name} are of different tasks, {kinds}: nothing can be compared")
+        if not run.task["right_or_wrong"]:
+            raise RunError(
+                f"runs are set side by side by the rows that each gets right; in {run.task['name']} rows are not "
+                f"simply right or wrong. Look at the reports of {' and '.join(names)} instead"
+            )
         if not run.predictions:
             raise RunError(f"the run {name} has no test rows, so nothing can be compared; run it with --test 0.15")
         odd = sorted(set(run.labels) ^ set(runs[0].labels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -18,8 +17,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from whet.config import Resolved, Settings
-from whet.data.read import Table, read
-from whet.data.split import Dataset, prepare
+from whet.data.read import read
+from whet.data.split import Dataset
 from whet.data.store import Part
 from whet.engine.capture import cache_folder, identity
 from whet.engine.job import Job
@@ -44,8 +43,9 @@ from whet.runs.finish import (
     write_predictions,
 )
 from whet.runs.folder import FORMAT, Folder
+from whet.runs.rows import first_line, keep_rows, read_rows
 from whet.tasks.material import Found
-from whet.tasks.registry import recognise, settled
+from whet.tasks.registry import settled
 
 
 class Stopwatch:
@@ -143,30 +143,6 @@ def go_on(path: str | Path, watch: Watch, given: GivenModule | None = None) -> F
     return train(folder, settings, dataset, parts, clock, watch)
 
 
-def read_rows(settings: Settings, data: Any) -> Dataset:
-    """The rows, read as the task asked for or recognised reads them."""
-    names = ("text", "label", "text_b", "valid", "test", "clean_labels", "remember")
-    options = {name: getattr(settings, name) for name in names}
-    seed, table = settings.seed if settings.split_seed is None else settings.split_seed, read(data)
-    return prepare(table, **options, seed=seed, reading=recognise(table, settings))
-
-
-def first_line(resolved: Resolved, data: Any, dataset: Dataset) -> str:
-    """What is about to be done: the verb, the rows, the task, the model."""
-    source = str(data) if isinstance(data, str | Path) else dataset.train.name
-    said = f"{resolved.verb.replace('_', '-')}  {source}: {dataset.reading.said_of(dataset.columns)}"
-    return f"{said}, with {resolved.settings.model}, strategy {resolved.strategy}"
-
-
-def keep_rows(folder: Folder, table: Table) -> str:
-    """Rows that came from memory are kept in the run folder as they came, so that the run can be resumed."""
-    path = folder.path / "rows.jsonl"
-    with path.open("w", encoding="utf-8") as handle:
-        for row in zip(*table.columns.values(), strict=True):
-            handle.write(json.dumps(dict(zip(table.columns, row, strict=True)), default=str) + "\n")
-    return str(path.resolve())
-
-
 def record_start(folder: Folder, resolved: Resolved, source: str, dataset: Dataset, parts: Assembled) -> None:
     """Write plan.yaml and run.json: all that a resume needs, and all that a reader asks. The second is written last:
     where it is, a run can be resumed."""
@@ -251,16 +227,11 @@ def train(
     stores = {name: part.store for name, part in rows.items()}
     use_attention_for(parts.built.model, max(int(store.lengths.max(initial=0)) for store in stores.values()))
     place = processes()
-    shows, noticed = list(parts.task.metrics), parts.task.noticed(rows)
+    noticed = parts.task.noticed(rows)
     for note in noticed:
         watch({"note": note})
-    watch(
-        {
-            "ready": explain(parts.plan, parts.anatomy, len(stores["train"]), settings.batch_size),
-            "truncated": truncated(stores),
-            "scores": shows,
-        }
-    )
+    ready = explain(parts.plan, parts.anatomy, len(stores["train"]), settings.batch_size)
+    watch({"ready": ready, "truncated": truncated(stores), "scores": list(parts.task.metrics)})
     with noted(folder), shown(folder, settings, watch) as watch:
         loop = Loop(job_of(folder, settings, parts, rows, watch))
         known = None
@@ -281,7 +252,7 @@ def train(
             learnt = finish(parts, rows["valid"], settings)
             scored = score_test(parts, dataset.test, rows["test"], settings, loop.forward.precision, learnt)
         if place.is_main_process:
-            from whet.runs.forgetting import discard, forgotten
+            from whet.runs.forgetting import forgotten
             from whet.runs.proof import proof
 
             with clock.stage("save"):
@@ -297,14 +268,21 @@ def train(
             made |= proof(dataset, parts.task, settings, outcome, scored.tested, found, lost)
             made |= {"forgetting": lost, "seconds": clock.total(outcome.earlier), "seeds": None}
             folder.write_json("metrics.json", made)
-            folder.event("finished")
-            shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
-            (folder.path / FILE).unlink(missing_ok=True)
-            discard(folder.path)
+            close(folder)
     if place.is_main_process:
         report(folder)
     place.wait_for_everyone()
     return folder
+
+
+def close(folder: Folder) -> None:
+    """Note that a run is finished, and remove what only an unfinished one needs."""
+    from whet.runs.forgetting import discard
+
+    folder.event("finished")
+    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
+    (folder.path / FILE).unlink(missing_ok=True)
+    discard(folder.path)
 
 
 def job_of(folder: Folder, settings: Settings, parts: Assembled, rows: dict[str, Part], watch: Watch) -> Job:

@@ -23,8 +23,8 @@ from whet.models.heads import outputs_of
 from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
 from whet.runs.assemble import Assembled, assemble
-from whet.runs.execute import read_rows
 from whet.runs.finish import row_counts
+from whet.runs.rows import read_rows
 from whet.tasks.registry import settled
 
 

@@ -30,9 +30,11 @@ from whet.models.heads import Pooled
 from whet.plan.strategies import probe
 from whet.report.probes import probes_summary
 from whet.runs.assemble import Assembled, assemble, use_attention_for
-from whet.runs.execute import Stopwatch, read_rows
+from whet.runs.execute import Stopwatch
 from whet.runs.finish import row_counts, truncated
 from whet.runs.probes_asked import ProbesAsked
+from whet.runs.rows import read_rows
+from whet.tasks.task import Task
 
 TRIAL_ROWS = 4
 
@@ -93,12 +95,7 @@ def search(asked: ProbesAsked, data: Any, say: Callable[[str], None]) -> Probes:
         say(f"note: {note}")
     with clock.stage("model"):
         parts = assemble(asked.resolved, dataset)
-    weights = parts.task.class_weights()
-    if weights is None:
-        raise SettingsError(
-            f"probes are logistic regressions, one label per row of several; the task here is {parts.task.name}. "
-            "Train a head instead: whet train"
-        )
+    weights = weights_of(parts.task)
     with clock.stage("tokenise"):
         rows = {name: parts.part(getattr(dataset, name)) for name in ("train", "valid", "test")}
     stores = {name: part.store for name, part in rows.items()}
@@ -141,6 +138,17 @@ def search(asked: ProbesAsked, data: Any, say: Callable[[str], None]) -> Probes:
         notes=tuple(dataset.findings.notes),
         seconds={**clock.seconds, "total": round(time.monotonic() - clock.begun, 3)},
     )
+
+
+def weights_of(task: Task) -> tuple[float, ...]:
+    """Those of the labels in the loss. Raises `SettingsError` for a task that probes cannot be made of."""
+    weights = task.class_weights()
+    if weights is None:
+        raise SettingsError(
+            f"probes are logistic regressions of one label per text; the task here is {task.name}. "
+            "Train a head instead: whet train"
+        )
+    return weights
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Regression(Task):
         note="",
     )
     nothing: ClassVar[Mapping[str, Any]] = {"prediction": ""}
+    right_or_wrong: ClassVar[bool] = False
 
     labels: tuple[str, ...]
     mean: float = 0.0

@@ -66,6 +66,8 @@ class Task(Labelled, ABC):
     usage: ClassVar[Usage] = Usage()
     nothing: ClassVar[Mapping[str, Any]] = {"prediction": "", "probability": 0.0}
     """What is said of a row without anything in it."""
+    right_or_wrong: ClassVar[bool] = True
+    """Whether a prediction is either that of the truth or not, so that rows can be counted by it."""
 
     labels: tuple[str, ...]
     metric: str
@@ -284,4 +286,4 @@ class Task(Labelled, ABC):
         metrics = {name: asdict(metric) | {"title": metric.shown} for name, metric in self.metrics.items()}
         use = {name: getattr(self.usage, name) for name in ("assign", "call", "result", "rows", "note")}
         described = {"name": self.name, "metrics": metrics, "metric": self.metric, "loss": self.loss_metric}
-        return {**described, "labels": list(self.labels), "use": use}
+        return {**described, "labels": list(self.labels), "right_or_wrong": self.right_or_wrong, "use": use}

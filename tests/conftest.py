@@ -116,7 +116,7 @@ def job_of(tiny_bert: Path, rows_csv: Path, tmp_path_factory: pytest.TempPathFac
     from whet.engine.job import Job
     from whet.engine.precision import choose_precision, processes
     from whet.runs.assemble import assemble, use_attention_for
-    from whet.runs.execute import here
+    from whet.runs.record import here
     from whet.runs.rows import read_rows
 
     def make(

@@ -24,7 +24,6 @@ from whet.errors import RunError
 from whet.models.quiet import quiet_libraries
 from whet.report.run_files import read_run
 from whet.report.side_by_side import write_comparison
-from whet.runs.finish import as_cell
 from whet.runs.rows import read_rows
 from whet.tasks.registry import TASKS
 

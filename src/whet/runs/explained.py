@@ -23,9 +23,9 @@ from whet.plan.explain import Explained, GroupFacts, PhaseFacts, picture
 from whet.plan.explain import explain as facts
 from whet.runs.assemble import Assembled, assemble, use_attention_for
 from whet.runs.estimate import Estimator
-from whet.runs.execute import here
 from whet.runs.finish import row_counts
 from whet.runs.fitting import with_fitting
+from whet.runs.record import here
 from whet.runs.rows import read_rows
 from whet.tasks.registry import settled
 

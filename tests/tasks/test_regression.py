@@ -65,7 +65,7 @@ def test_a_kept_head_goes_on_from_what_it_said(
     with torch.no_grad():
         outputs = Loop(job).forward.all(job.valid.store)
     texts = run.rows_to_predict(prices)
-    by_line = {line: text for line, text in zip(texts.lines, texts.texts, strict=True)}
+    by_line = dict(zip(texts.lines, texts.texts, strict=True))
     expected = run.predict([by_line[line] for line in job.valid.lines])
     assert job.task.decode(outputs, job.valid) == pytest.approx(expected, rel=1e-4)
     assert abs(float(np.asarray(outputs).mean())) < 10, "what is learnt is standardised again"

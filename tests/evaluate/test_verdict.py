@@ -23,6 +23,7 @@ from whet.evaluate.verdict import Verdict, verdict
 ACCURACY, MACRO_F1 = Metric(), Metric("macro-F1")
 LOSS = Metric("log-loss", lower_is_better=True, percent=False)
 TFIDF, FROZEN, MAJORITY = "TF-IDF with logistic regression", "the model before tuning", "the most frequent class"
+RMSE = Metric("RMSE", lower_is_better=True, percent=False)
 TITLES = {"tfidf": TFIDF, "frozen": FROZEN, "majority": MAJORITY}
 FROM_WORST = ("no_better_than_majority", "worse", "no_better", "too_small_to_tell", "helped")
 NO_FIGURE = re.compile(r"\b(nan|None|inf)\b|[{}]")
@@ -30,7 +31,8 @@ NO_FIGURE = re.compile(r"\b(nan|None|inf)\b|[{}]")
 
 def base(name: str, score: float, *paired: float, rows_to_tell: int | None = None) -> Reference:
     """`paired`: difference, low, high, p-value."""
-    return Reference(name, TITLES[name], score, Paired(*paired, rows_to_tell=rows_to_tell) if paired else None)
+    title = {**TITLES, "mean": "mean of the training rows"}[name]
+    return Reference(name, title, score, Paired(*paired, rows_to_tell=rows_to_tell) if paired else None)
 
 
 def classes(*figures: tuple[str, int, int, float]) -> tuple[ClassFacts, ...]:
@@ -248,6 +250,15 @@ SITUATIONS = [
             "gave all 2,000 test rows the class 'ham'",
         ],
         ["helped", "Never predicted", "looks high"],
+    ),
+    Situation(
+        "numbers no nearer than their mean",
+        Facts(RMSE, Score(2.1, 2000), None, (base("mean", 2.0, -0.1, -0.15, -0.05, 1e-4), base("tfidf", 2.05))),
+        "no_better_than_mean",
+        "mean",
+        ["gain_ruled_out"],
+        ["No better than", "mean of the training rows", "RMSE 2.1 against 2"],
+        ["frequent class", "helped"],
     ),
     Situation(
         "worse than the majority class, though another baseline is best",

@@ -20,6 +20,7 @@ from whet.data.label_sets import columns_named, form_of
 from whet.data.read import Table
 from whet.data.reading_sets import LabelSets, find_texts, found_form
 from whet.data.store import Part, Targets
+from whet.errors import DataError, PathError
 from whet.evaluate import label_sets, one_each, thresholds
 from whet.evaluate.baselines import TITLES, Absent, Baseline, Parts
 from whet.evaluate.budget import Problem
@@ -74,7 +75,11 @@ class MultiLabel(LabelSets, Task):
     @classmethod
     def likeness(cls, table: Table, wishes: Wishes) -> float:
         """Sure where the column holds lists, or labels joined by a separator, or where several hold 0 and 1."""
-        if not isinstance(table.columns[find_texts(table, wishes.text)][0], str):
+        try:
+            text = table.column(find_texts(table, wishes.text), "text")
+        except (DataError, PathError):
+            return 0.0
+        if not isinstance(text[0], str):
             return 0.0
         if wishes.label is None:
             found = found_form(table, wishes.text)

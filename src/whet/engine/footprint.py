@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.data.store import STEP, width_of
+from whet.data.store import STEP, as_tensor, width_of
 from whet.engine.forward import set_modes
 from whet.engine.frozen import cast_once
 from whet.engine.gradient import Gradient
@@ -71,6 +71,6 @@ def kept(gradient: Gradient, anatomy: Anatomy, batch: Batch) -> dict[str, float]
         entered(forward.model, anatomy, enter),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing),
     ):
-        loss = gradient.own.task.loss(forward(part.store, rows), torch.from_numpy(part.targets).to(forward.device))
+        loss = gradient.own.task.loss(forward(part.store, rows), as_tensor(part.targets).to(forward.device))
     del loss
     return found

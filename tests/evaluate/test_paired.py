@@ -17,7 +17,7 @@ from sklearn.metrics import matthews_corrcoef as mcc
 
 from whet.errors import DataError
 from whet.evaluate.metrics import classification
-from whet.evaluate.paired import Comparison, compare, rows_to_tell
+from whet.evaluate.paired import MCNEMAR, Comparison, compare, rows_to_tell
 
 METRICS = ("accuracy", "macro_f1", "mcc", "log_loss")
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -134,7 +134,7 @@ def test_the_interval_holds_the_true_difference_in_95_percent(metric: str) -> No
 def test_that_many_rows_tell_four_times_out_of_five(only_ours: int, only_theirs: int) -> None:
     """The exact chance: over all numbers of differing rows, and all ways in which they fall to ours and theirs."""
     differing = only_ours + only_theirs
-    seen = Comparison("accuracy", "", (only_ours - only_theirs) / 1000, 0, 0, 1, only_ours, only_theirs, 1000)
+    seen = Comparison("accuracy", MCNEMAR, (only_ours - only_theirs) / 1000, 0, 0, 1, only_ours, only_theirs, 1000)
     rows = rows_to_tell(seen)
     assert rows is not None
     told = 0.0
